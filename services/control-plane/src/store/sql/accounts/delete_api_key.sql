@@ -1,0 +1,2 @@
+DELETE FROM api_key
+ WHERE id = $1

@@ -1,0 +1,2 @@
+DELETE FROM host_attachment
+ WHERE id = $1

@@ -1,0 +1,6 @@
+SELECT id, name, zone_id, connected, last_seen_at, desired_generation, applied_generation,
+       agent_version, created_at
+  FROM host
+ WHERE id > coalesce($1, '')
+ ORDER BY id
+ LIMIT $2

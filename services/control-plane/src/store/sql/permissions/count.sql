@@ -1,0 +1,3 @@
+SELECT count(*)
+  FROM service_permission
+ WHERE service_id = $1

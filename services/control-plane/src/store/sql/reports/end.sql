@@ -1,0 +1,3 @@
+UPDATE host
+   SET connected = false
+ WHERE id = $1 AND session = $2

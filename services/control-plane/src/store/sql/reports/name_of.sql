@@ -1,0 +1,3 @@
+SELECT name
+  FROM host
+ WHERE id = $1

@@ -1,0 +1,2 @@
+DELETE FROM outbox
+ WHERE published_at < now() - make_interval(secs => $1)

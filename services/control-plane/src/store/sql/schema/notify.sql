@@ -1,0 +1,1 @@
+SELECT pg_notify('postern_control_plane', $1)

@@ -1,0 +1,2 @@
+DELETE FROM service_listener
+ WHERE service_id = $1

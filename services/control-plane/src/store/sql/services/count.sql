@@ -1,0 +1,3 @@
+SELECT count(*)
+  FROM endpoint_service
+ WHERE owner_id = $1 AND state = 'Available'

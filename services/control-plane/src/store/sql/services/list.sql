@@ -1,0 +1,6 @@
+SELECT id, owner_id, vpc_id, name, acceptance_required, private_dns_name, proxy_protocol_v2,
+       idle_timeout_seconds, created_at
+  FROM endpoint_service
+ WHERE owner_id = $1 AND state = 'Available' AND id > COALESCE($2, '')
+ ORDER BY id
+ LIMIT $3

@@ -1,0 +1,3 @@
+SELECT desired_generation
+  FROM host
+ WHERE id = $1

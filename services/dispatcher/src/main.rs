@@ -1,0 +1,31 @@
+//! The dispatcher's program: `postern-dispatcher` serves, `postern-dispatcher migrate` brings the
+//! schema up to date. Settings come from the environment; see `postern_dispatcher::config`.
+
+use postern_dispatcher::config::{MigrateConfig, ProcessConfig};
+use postern_dispatcher::process;
+use postern_runtime::config::Vars;
+use postern_runtime::telemetry;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let vars = Vars::env();
+    match arguments[..] {
+        [] => {
+            let config = ProcessConfig::load(&vars)?;
+            let telemetry = telemetry::init("postern-dispatcher")?;
+            let ran = process::run(config).await;
+            telemetry.shutdown().await;
+            ran
+        }
+        ["migrate"] => {
+            let config = MigrateConfig::load(&vars)?;
+            let telemetry = telemetry::init("postern-dispatcher")?;
+            let migrated = process::migrate(config).await;
+            telemetry.shutdown().await;
+            migrated
+        }
+        _ => anyhow::bail!("usage: postern-dispatcher [migrate]"),
+    }
+}

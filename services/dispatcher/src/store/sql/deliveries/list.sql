@@ -1,0 +1,15 @@
+SELECT delivery.id, delivery.seq, delivery.message_id, topic.owner_id AS topic_owner_id, topic.region,
+       topic.name AS topic_name, delivery.subscription_id, subscription.endpoint, message.kind,
+       delivery.state, message.event_id, delivery.attempts, delivery.last_status,
+       delivery.last_error, delivery.created_at, delivery.next_attempt_at, delivery.ended_at
+  FROM delivery
+  JOIN message ON message.id = delivery.message_id
+  JOIN topic ON topic.id = delivery.topic_id
+  JOIN subscription ON subscription.id = delivery.subscription_id
+ WHERE delivery.topic_id = $1
+   AND ($2::uuid IS NULL OR delivery.subscription_id = $2)
+   AND ($3::text IS NULL OR delivery.state = $3)
+   AND ($4::uuid IS NULL OR delivery.message_id = $4)
+   AND ($5::bigint IS NULL OR delivery.seq < $5)
+ ORDER BY delivery.seq DESC
+ LIMIT $6

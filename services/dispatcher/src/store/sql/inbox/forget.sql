@@ -1,0 +1,1 @@
+DELETE FROM inbox WHERE received_at < $1

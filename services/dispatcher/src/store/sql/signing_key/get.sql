@@ -1,0 +1,1 @@
+SELECT private_key_pem, certificate_pem FROM signing_key WHERE id = 1

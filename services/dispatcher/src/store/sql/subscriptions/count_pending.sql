@@ -1,0 +1,1 @@
+SELECT count(*) FROM subscription WHERE topic_id = $1 AND state = 'pending'

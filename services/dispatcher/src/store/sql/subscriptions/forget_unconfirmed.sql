@@ -1,0 +1,1 @@
+DELETE FROM subscription WHERE state = 'pending' AND created_at < $1

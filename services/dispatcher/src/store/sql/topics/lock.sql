@@ -1,0 +1,5 @@
+SELECT id, owner_id, region, name, display_name, policy, signature_version, delivery_policy,
+       created_at
+  FROM topic
+ WHERE owner_id = $1 AND region = $2 AND name = $3
+   FOR UPDATE

@@ -8,5 +8,8 @@ mod outage;
 #[path = "faults/restart.rs"]
 mod restart;
 
+/// A short lease of hosts, for tests where somebody is away for longer than that.
+const LEASE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What is asked again and again cannot fail otherwise than by not coming.
 type Asked<T> = Result<Option<T>, std::convert::Infallible>;

@@ -16,6 +16,7 @@ mod block;
 mod client;
 mod dns;
 mod events;
+mod link;
 mod process;
 mod tcp;
 mod world;
@@ -24,9 +25,10 @@ pub use block::Block;
 pub use client::{Client, Door};
 pub use dns::{Answer, resolve};
 pub use events::{Event, Hook, verify};
+pub use link::{Endpoint, NewEndpoint, NewService, Service};
 pub use process::{Process, program};
 pub use tcp::{Echo, Held, connect, echoes, refuses, times_out};
-pub use world::{Account, Endpoint, NewEndpoint, NewService, Service, Vpc, World, until};
+pub use world::{Account, Vpc, World, until};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -81,11 +83,19 @@ pub struct Setup {
     pub own_rabbitmq: bool,
     /// Where the control plane serves hosts that are beyond a network of their own.
     pub agents_at: Option<Ipv4Addr>,
+    /// After how long a silent host loses its interfaces, in seconds.
+    pub host_lease: u64,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { agents: 1, own_postgres: false, own_rabbitmq: false, agents_at: None }
+        Self {
+            agents: 1,
+            own_postgres: false,
+            own_rabbitmq: false,
+            agents_at: None,
+            host_lease: 15,
+        }
     }
 }
 
@@ -154,7 +164,7 @@ impl Deployment {
             broker,
             _leash: leash,
         };
-        this.add_control_plane(&amqp_url);
+        this.add_control_plane(&amqp_url, setup.host_lease);
         this.add_dispatcher(&amqp_url);
         for number in 1..=setup.agents {
             let agent = this.agent(number, this.address());
@@ -239,7 +249,7 @@ impl Deployment {
         self.process(program).ready(PATIENCE).await;
     }
 
-    fn add_control_plane(&mut self, amqp_url: &str) {
+    fn add_control_plane(&mut self, amqp_url: &str, host_lease: u64) {
         let ca = self.directory.join("ca");
         let settings = [
             ("POSTERN_DATABASE_URL", self.database_url.clone()),
@@ -251,6 +261,7 @@ impl Deployment {
             ("POSTERN_CA_DIR", ca.display().to_string()),
             ("POSTERN_LISTEN", self.at(50051)),
             ("POSTERN_AGENT_LISTEN", self.fleet.to_string()),
+            ("POSTERN_HOST_LEASE_SECONDS", host_lease.to_string()),
             ("POSTERN_QUOTA_ENDPOINTS_PER_VPC", "200".to_owned()),
             ("POSTERN_DRAIN_SECONDS", "2".to_owned()),
         ];

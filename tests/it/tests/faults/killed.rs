@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use postern_model::desired::HostState;
@@ -17,8 +18,8 @@ use tonic::Status;
 
 use crate::Asked;
 
-/// How many endpoints are made, and by how many hands.
-const ENDPOINTS: usize = 24;
+/// How many endpoints are made at most, and by how many hands. They go on until the killing is over.
+const ENDPOINTS: usize = 160;
 const HANDS: usize = 4;
 /// How often each process is killed.
 const KILLS: usize = 3;
@@ -31,12 +32,15 @@ struct Life {
     accept: bool,
     reject: bool,
     delete: bool,
+    /// Before the next is asked for.
+    pause: Duration,
 }
 
 impl Life {
     fn random(random: &mut StdRng) -> Self {
+        let pause = Duration::from_millis(random.random_range(100..700));
         let mut coin = |of_ten: u32| random.random_ratio(of_ten, 10);
-        Self { accept: coin(8), reject: coin(3), delete: coin(3) }
+        Self { accept: coin(8), reject: coin(3), delete: coin(3), pause }
     }
 
     fn end(self) -> State {
@@ -115,23 +119,27 @@ async fn whichever_process_is_killed_whenever_nothing_is_lost_and_everything_set
     let hook = world.hook(&service).await;
 
     let lives: Vec<Life> = (0..ENDPOINTS).map(|_| Life::random(&mut random)).collect();
+    let (next, killed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let load = async {
-        let hands = (0..HANDS).map(|hand| {
-            let (world, vpc, service, lives) = (&world, &vpc, &service, &lives);
-            async move {
-                let mut made = Vec::new();
-                for number in (hand..ENDPOINTS).step_by(HANDS) {
-                    let endpoint = lives[number].live(number, world, vpc, service).await;
-                    made.push((endpoint, lives[number]));
-                }
-                made
+        let hands = (0..HANDS).map(|_| async {
+            let mut made = Vec::new();
+            while !killed.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(life) = lives.get(number).copied() else { break };
+                made.push((life.live(number, &world, &vpc, &service).await, life));
+                sleep(life.pause).await;
             }
+            made
         });
         let made = futures_util::future::join_all(hands).await;
         made.into_iter().flatten().collect::<Vec<_>>()
     };
-    let killing = kill_all(&mut deployment, &mut random);
+    let killing = async {
+        kill_all(&mut deployment, &mut random).await;
+        killed.store(true, Ordering::Relaxed);
+    };
     let (made, ()) = tokio::join!(load, killing);
+    eprintln!("{} endpoints meanwhile", made.len());
     for program in [Program::ControlPlane, Program::Dispatcher, Program::Agent(1)] {
         deployment.ready(program).await;
     }

@@ -9,7 +9,7 @@ use postern_testkit::deployment::{
 };
 use tonic::Code;
 
-use crate::Asked;
+use crate::{Asked, LEASE};
 
 #[tokio::test]
 async fn with_the_broker_away_the_api_goes_on_and_events_arrive_afterwards_in_order_and_once() {
@@ -62,7 +62,7 @@ async fn with_the_broker_away_the_api_goes_on_and_events_arrive_afterwards_in_or
 #[tokio::test]
 async fn with_the_database_away_the_api_says_unavailable_and_forwarding_is_undisturbed_in_an_outage()
  {
-    let setup = Setup { own_postgres: true, ..Setup::default() };
+    let setup = Setup { own_postgres: true, host_lease: LEASE.as_secs(), ..Setup::default() };
     let mut deployment = Deployment::with(setup).await;
     let world = World::of(&deployment);
     let (provider, consumer) = (world.account("provider").await, world.account("consumer").await);
@@ -97,17 +97,20 @@ async fn with_the_database_away_the_api_says_unavailable_and_forwarding_is_undis
         })
         .await;
     }
-    // Half a minute of an outage would show nothing that these don't.
-    held.says_back("still there").await.unwrap();
-    echoes(vpc.source(), endpoint.at()).await.expect("a new connection");
-    assert_eq!(resolve(vpc.resolver(), &name).await.unwrap().addresses, endpoint.addresses);
+    // So long that no host has been heard of for its lease when the database is back.
+    let stopped = tokio::time::Instant::now();
+    while stopped.elapsed() < LEASE + Duration::from_secs(2) {
+        held.says_back("still there").await.unwrap();
+        echoes(vpc.source(), endpoint.at()).await.expect("a new connection");
+        assert_eq!(resolve(vpc.resolver(), &name).await.unwrap().addresses, endpoint.addresses);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(deployment.process(Program::Agent(1)).get("/readyz").await.unwrap().0 == 200);
 
     deployment.postgres().cluster.resume().await.unwrap();
     for program in [Program::ControlPlane, Program::Dispatcher] {
         deployment.ready(program).await;
     }
-    held.says_back("and still").await.unwrap();
     let next = until("the API answers again", PATIENCE, || async {
         world.endpoint(&vpc, &service).with_token("after the outage").try_create().await.map(Some)
     })
@@ -115,6 +118,8 @@ async fn with_the_database_away_the_api_says_unavailable_and_forwarding_is_undis
     service.accept(&next.id).await.unwrap();
     next.reaches_one_of(&[VpcEndpointState::Available], Duration::from_secs(30)).await;
     echoes(vpc.source(), next.at()).await.expect("bytes pass");
+    held.says_back("and still").await.unwrap();
+    echoes(vpc.source(), endpoint.at()).await.expect("the endpoint of before");
     until("events arrive again", PATIENCE, async || -> Asked<()> {
         Ok((hook.kinds(&next.id) == ["Connect", "Accept"]).then_some(()))
     })

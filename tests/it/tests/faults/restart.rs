@@ -1,11 +1,17 @@
 //! The control plane going and coming while connections are open.
 
+use std::time::Duration;
+
 use postern_proto::v1::VpcEndpointState;
-use postern_testkit::deployment::{Deployment, Held, Program, World, echoes};
+use postern_testkit::deployment::{Deployment, Held, Program, Setup, World, echoes};
+use tokio::time::{Instant, sleep};
+
+use crate::LEASE;
 
 #[tokio::test]
 async fn a_restarted_and_a_killed_control_plane_drop_no_connection_and_agents_come_back() {
-    let mut deployment = Deployment::start().await;
+    let setup = Setup { host_lease: LEASE.as_secs(), ..Setup::default() };
+    let mut deployment = Deployment::with(setup).await;
     let world = World::of(&deployment);
     let (provider, consumer) = (world.account("provider").await, world.account("consumer").await);
     let (theirs, vpc) = (world.vpc(&provider).await, world.vpc(&consumer).await);
@@ -21,6 +27,12 @@ async fn a_restarted_and_a_killed_control_plane_drop_no_connection_and_agents_co
             assert!(status.success(), "{status}");
         } else {
             control_plane.kill();
+            // So long that no host has been heard of for its lease when it starts again.
+            let killed = Instant::now();
+            while killed.elapsed() < LEASE + Duration::from_secs(1) {
+                held.says_back("on its own").await.unwrap();
+                sleep(Duration::from_millis(100)).await;
+            }
         }
         held.says_back(way).await.unwrap();
         echoes(vpc.source(), endpoint.at()).await.expect("a new connection");
@@ -33,5 +45,5 @@ async fn a_restarted_and_a_killed_control_plane_drop_no_connection_and_agents_co
     }
     // A change of the endpoint that was there all along arrives, too.
     service.reject(&endpoint.id).await.unwrap();
-    assert!(held.cut(std::time::Duration::from_secs(5)).await.expect("cut in five seconds"));
+    assert!(held.cut(Duration::from_secs(5)).await.expect("cut in five seconds"));
 }

@@ -37,7 +37,6 @@ pub(super) async fn serve(socket: UdpSocket, core: Arc<Core>) {
 }
 
 async fn burst(socket: &Arc<UdpSocket>, core: &Arc<Core>, packet: &mut [u8], reply: &mut Vec<u8>) {
-    let zones = core.zones.load();
     let now = Instant::now();
     for _ in 0..BURST {
         let (length, client) = match socket.try_recv_from(packet) {
@@ -50,6 +49,8 @@ async fn burst(socket: &Arc<UdpSocket>, core: &Arc<Core>, packet: &mut [u8], rep
             }
         };
         reply.clear();
+        // After the query came in, so that a change made before it was sent is in the answer.
+        let zones = core.zones.load();
         let query = &packet[..length];
         match core.take(&zones, query, client.ip(), now, Transport::Udp, reply) {
             Some(asking) => {

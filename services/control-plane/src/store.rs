@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgPool, Postgres, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, PgPool, Postgres, Transaction};
 
 use crate::error::Result;
 
@@ -54,6 +54,9 @@ pub const SCHEMA: &str = "control_plane";
 
 /// The schema's migrations, embedded.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/control_plane");
+
+/// A connection that was not used for so long is asked whether it is still there before it is used.
+const RESTED: Duration = Duration::from_secs(1);
 
 /// An open transaction. Dropped without a commit, it leaves nothing.
 pub type Tx = Transaction<'static, Postgres>;
@@ -72,8 +75,15 @@ impl Store {
     /// A URL that is none.
     pub fn open(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
         let options = PgConnectOptions::from_str(url)?
-            // `public` holds the extension's operators.
-            .options([("search_path", format!("{SCHEMA},public"))])
+            .options([
+                // `public` holds the extension's operators.
+                ("search_path", format!("{SCHEMA},public")),
+                // Planning a statement takes longer than most take to run. Each is written so that
+                // one plan, by its indexes, is right for whatever it is asked (a test looks at them).
+                ("plan_cache_mode", "force_generic_plan".to_owned()),
+                // Compiling pays for reports, not for rows.
+                ("jit", "off".to_owned()),
+            ])
             .application_name("postern-control-plane")
             // Every statement would be logged otherwise.
             .disable_statement_logging();
@@ -81,6 +91,17 @@ impl Store {
             .max_connections(connections)
             // Longer than a failover of a local proxy, shorter than a caller's patience.
             .acquire_timeout(Duration::from_secs(3))
+            // A connection in use a moment ago needs no question of its own before each statement;
+            // one that rested may have lost its server meanwhile.
+            .test_before_acquire(false)
+            .before_acquire(|connection, usage| {
+                Box::pin(async move {
+                    if usage.idle_for >= RESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options);
         Ok(Self { pool })
     }

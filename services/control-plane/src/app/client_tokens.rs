@@ -6,8 +6,8 @@ use sqlx::PgConnection;
 
 use super::App;
 use crate::error::{Error, Result};
-use crate::store::client_tokens::{self, Claim, Fingerprint, Scope};
-use crate::store::sites::before;
+use crate::store::client_tokens::{self, Claim, Fingerprint, Scope, Taking};
+use crate::store::sites::{self, Ground, before};
 
 /// How many characters a token has at most (spec 0.3).
 pub const LENGTH_MAX: usize = 64;
@@ -62,6 +62,25 @@ impl App {
         let scope = token.scope(asked.account, asked.action);
         let since = before(now, self.settings.times.client_token_retention);
         client_tokens::claim(db, scope, asked.fingerprint, resource, now, since).await
+    }
+
+    /// As [`App::claim`], and holds what the resource will stand on, in the same round trip.
+    pub(crate) async fn claim_and_hold(
+        &self,
+        db: &mut PgConnection,
+        asked: Asked<'_>,
+        resource: &str,
+        now: DateTime<Utc>,
+        ground: Ground,
+    ) -> Result<Claim> {
+        let Some(token) = asked.token else {
+            sites::hold(db, ground.owner, ground.vpc, ground.service).await?;
+            return Ok(Claim::First);
+        };
+        let scope = token.scope(asked.account, asked.action);
+        let since = before(now, self.settings.times.client_token_retention);
+        let taking = Taking { fingerprint: asked.fingerprint, resource, now, since };
+        client_tokens::claim_and_hold(db, scope, taking, ground).await
     }
 
     /// Looks the request's token up without taking it.

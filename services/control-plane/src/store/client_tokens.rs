@@ -5,6 +5,7 @@ use postern_model::AccountId;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 
+use super::sites::Ground;
 use super::sql;
 use crate::error::Result;
 
@@ -107,6 +108,49 @@ pub async fn claim(
     }
     // A statement of its own, since only that sees what the other request committed meanwhile.
     find(db, scope, fingerprint, since).await
+}
+
+/// What a token is taken with.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking<'a> {
+    /// Tells a repeat from another request.
+    pub fingerprint: Fingerprint,
+    /// What the transaction is about to make.
+    pub resource: &'a str,
+    /// When.
+    pub now: DateTime<Utc>,
+    /// A token that is older is forgotten.
+    pub since: DateTime<Utc>,
+}
+
+/// As [`claim`], and then [`super::sites::hold`], in one round trip.
+///
+/// # Errors
+///
+/// The database away.
+pub async fn claim_and_hold(
+    db: &mut PgConnection,
+    scope: Scope<'_>,
+    taking: Taking<'_>,
+    ground: Ground,
+) -> Result<Claim> {
+    let taken: bool = sqlx::query_scalar(sql!("client_tokens/claim_and_hold"))
+        .bind(scope.account.to_string())
+        .bind(scope.action)
+        .bind(scope.token)
+        .bind(&taking.fingerprint.0[..])
+        .bind(taking.resource)
+        .bind(taking.now)
+        .bind(taking.since)
+        .bind(ground.service.map(|service| service.to_string()))
+        .bind(ground.vpc.to_string())
+        .fetch_one(&mut *db)
+        .await?;
+    if taken {
+        return Ok(Claim::First);
+    }
+    // A statement of its own, as in `claim`.
+    find(db, scope, taking.fingerprint, taking.since).await
 }
 
 /// Forgets tokens that are older than `since`, at most `limit`; returns how many.

@@ -48,6 +48,20 @@ where
     texts.iter().map(|text| parse(column, text)).collect()
 }
 
+/// As [`parsed_all`], of an array that is NULL where it would be empty, as an aggregate's is.
+///
+/// # Errors
+///
+/// As [`parsed`].
+pub fn parsed_each<T>(row: &PgRow, column: &str) -> sqlx::Result<Vec<T>>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let texts: Option<Vec<String>> = row.try_get(column)?;
+    texts.unwrap_or_default().iter().map(|text| parse(column, text)).collect()
+}
+
 /// Ids and the like as Postgres takes them.
 pub fn texts<T: Display>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()

@@ -3,18 +3,21 @@
 mod moves;
 mod views;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use postern_model::AccountId;
 use postern_model::dns::{Label, PrivateDnsName};
 use postern_model::endpoint::EndpointState;
+use postern_model::event::CloudEvent;
 use postern_model::id::{
     ConnectionId, EndpointId, HostId, NetworkInterfaceId, SecurityGroupId, ServiceId, SubnetId,
     VpcId,
 };
 use postern_model::zone::ZoneId;
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row as _};
 
 pub use moves::{Cause, apply, kind_of};
@@ -192,11 +195,19 @@ pub struct NewEndpoint<'a> {
     pub now: DateTime<Utc>,
     /// Addresses released since then are not given out.
     pub rested: DateTime<Utc>,
+    /// What the world hears of it, in order.
+    pub events: &'a [CloudEvent],
+    /// The hosts that reach the VPC, those that own its interfaces among them. The transaction holds
+    /// the VPC since before they were read.
+    pub hosts: &'a [HostId],
+    /// The trace of the request.
+    pub trace_context: &'a BTreeMap<String, String>,
 }
 
-/// Makes an endpoint with its groups, its interfaces and their addresses, in one statement. Returns
-/// the address of each interface, in their order; `None` where the subnet is full, and then the
-/// transaction must not be committed.
+/// Makes an endpoint with its groups, its interfaces and their addresses, appends its events and
+/// advances the hosts that reach its VPC, in one statement: the hosts' rows, which all creations wait
+/// for, are held for this and the commit only. Returns the address of each interface, in their order;
+/// `None` where the subnet is full, and then the transaction must not be committed.
 ///
 /// # Errors
 ///
@@ -227,6 +238,12 @@ pub async fn insert(
         .bind(slots.firsts)
         .bind(slots.lasts)
         .bind(slots.hosts)
+        .bind(new.events.iter().map(|event| event.id).collect::<Vec<_>>())
+        .bind(new.events.iter().map(|event| event.data.sequence).collect::<Vec<_>>())
+        .bind(new.events.iter().map(|event| event.data.event.as_str()).collect::<Vec<_>>())
+        .bind(new.events.iter().map(Json).collect::<Vec<_>>())
+        .bind(texts(new.hosts))
+        .bind(Json(new.trace_context))
         .fetch_all(db)
         .await?;
     Ok(placed.into_iter().map(|(_, address)| address).collect())

@@ -1,4 +1,5 @@
-//! The generations of hosts: every change of what a host should be doing goes through [`advance`].
+//! The generations of hosts: every change of what a host should be doing goes through [`advance`], or
+//! through its twin in `endpoints/insert`, which does the same for a new endpoint in the same statement.
 
 use std::collections::BTreeMap;
 
@@ -36,19 +37,6 @@ impl Touched {
     pub fn interface_left(&mut self, host: HostId, interface: NetworkInterfaceId) {
         let (object, vpc) = (interface.to_string(), String::new());
         self.rows.push(Row { host, kind: "interface", object, vpc });
-    }
-
-    /// An interface is different for `host`, which owns it: as [`Touched::interface`], where the
-    /// transaction itself has just put it there.
-    pub fn interface_of(&mut self, host: HostId, interface: NetworkInterfaceId) {
-        self.interface_left(host, interface);
-    }
-
-    /// An endpoint's names are different for `host`, as [`Touched::names`], where the transaction
-    /// holds the VPC and knows which hosts reach it.
-    pub fn names_of(&mut self, host: HostId, vpc: VpcId, endpoint: EndpointId) {
-        let (object, vpc) = (endpoint.to_string(), vpc.to_string());
-        self.rows.push(Row { host, kind: "names", object, vpc });
     }
 
     /// An endpoint's names are different for every host that reaches the VPC.

@@ -168,21 +168,6 @@ pub async fn clear(db: &mut PgConnection, endpoint: EndpointId, now: DateTime<Ut
     Ok(())
 }
 
-/// Forgets that addresses were released before `since`, at most `limit`; returns how many.
-///
-/// # Errors
-///
-/// The database away.
-pub async fn forget_released(
-    db: &mut PgConnection,
-    since: DateTime<Utc>,
-    limit: i64,
-) -> Result<u64> {
-    let done =
-        sqlx::query(sql!("interfaces/forget_released")).bind(since).bind(limit).execute(db).await?;
-    Ok(done.rows_affected())
-}
-
 /// An interface as its owner is shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInterface {

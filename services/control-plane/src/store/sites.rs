@@ -80,6 +80,17 @@ impl Vpc {
     }
 }
 
+/// What an endpoint is to stand on: what [`hold`] holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground {
+    /// The consumer.
+    pub owner: AccountId,
+    /// The consumer's VPC.
+    pub vpc: VpcId,
+    /// The service, when its name can be one of ours.
+    pub service: Option<ServiceId>,
+}
+
 /// What is wanted of the ground.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {

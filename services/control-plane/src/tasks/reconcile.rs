@@ -333,9 +333,8 @@ impl Reconciler {
         let mut db = self.app.store.pool().acquire().await?;
         report.forgotten += reconcile::forget_host_changes(&mut db, kept).await?;
         drop(db);
-        let Forgotten { endpoints, services, client_tokens, addresses } =
-            self.app.forget_deleted().await?;
-        report.forgotten += endpoints + services + client_tokens + addresses;
+        let Forgotten { endpoints, services, client_tokens } = self.app.forget_deleted().await?;
+        report.forgotten += endpoints + services + client_tokens;
         Ok(())
     }
 }

@@ -18,11 +18,10 @@ use crate::caller::Caller;
 use crate::error::{Error, Result, violated};
 use crate::store::client_tokens::{Claim, Fingerprint};
 use crate::store::columns::texts;
+use crate::store::endpoints;
 use crate::store::endpoints::{Endpoint, InterfaceOf, NewEndpoint};
-use crate::store::fleet::Touched;
 use crate::store::interfaces::Slot;
-use crate::store::sites::{Wanted, before, hold, survey};
-use crate::store::{endpoints, fleet, outbox};
+use crate::store::sites::{Ground, Wanted, before, survey};
 
 /// How often a creation is tried whose address another transaction took first. The VPC's lock keeps
 /// that from happening; the constraint is there should a lock ever be forgotten.
@@ -103,15 +102,15 @@ impl App {
             token: command.client_token.as_ref(),
             fingerprint: command.fingerprint(),
         };
-        let claim = self.claim(&mut tx, asked, &id.to_string(), now).await?;
+        let service = self.service_of(&command.service_name);
+        let ground = Ground { owner, vpc: command.vpc, service };
+        let claim = self.claim_and_hold(&mut tx, asked, &id.to_string(), now, ground).await?;
         if let Claim::Repeat(made) = &claim {
             let made = made.parse().map_err(|_| Error::internal("a token's resource"))?;
             return Ok(Tried::There(made));
         }
 
-        let service = self.service_of(&command.service_name);
         let rested = before(now, self.settings.times.address_rest);
-        hold(&mut tx, owner, command.vpc, service).await?;
         let wanted = Wanted {
             owner,
             principal,
@@ -158,6 +157,22 @@ impl App {
         } else {
             &[EventKind::Connect, EventKind::Accept]
         };
+        let subject = Subject {
+            endpoint: id,
+            owner,
+            service: offer.service,
+            service_name: &offer.name,
+            service_owner: offer.owner,
+            acceptance_required: offer.acceptance_required,
+        };
+        let events: Vec<_> = (1..)
+            .zip(kinds)
+            .map(|(sequence, kind)| {
+                let happened = first_events(*kind, state, caller, sequence, now);
+                event(&self.settings.region, &subject, happened, &survey.notifications)
+            })
+            .collect();
+        let trace_context = trace_context();
         let new = NewEndpoint {
             id,
             connection: ConnectionId::generate(&mut rand::rng()),
@@ -176,6 +191,9 @@ impl App {
             interfaces: &slots,
             now,
             rested,
+            events: &events,
+            hosts: &survey.hosts,
+            trace_context: &trace_context,
         };
         let addresses = match endpoints::insert(&mut tx, &new).await {
             Ok(addresses) => addresses,
@@ -194,36 +212,9 @@ impl App {
                 full_subnet(slot.subnet.id),
             ));
         }
-
-        let subject = Subject {
-            endpoint: id,
-            owner,
-            service: offer.service,
-            service_name: &offer.name,
-            service_owner: offer.owner,
-            acceptance_required: offer.acceptance_required,
-        };
-        let events: Vec<_> = (1..)
-            .zip(kinds)
-            .map(|(sequence, kind)| {
-                let happened = first_events(*kind, state, caller, sequence, now);
-                event(&self.settings.region, &subject, happened, &survey.notifications)
-            })
-            .collect();
-        outbox::append_all(&mut tx, &events, &trace_context()).await?;
-        let mut touched = Touched::default();
-        for slot in &slots {
-            if let Some(host) = slot.host {
-                touched.interface_of(host, slot.id);
-            }
-        }
-        for host in &survey.hosts {
-            touched.names_of(*host, command.vpc, id);
-        }
-        let hosts = fleet::advance(&mut tx, &touched, &trace_context()).await?;
         tx.commit().await?;
         self.spread(Word {
-            hosts,
+            hosts: survey.hosts.clone(),
             endpoints: vec![(owner, id)],
             outbox: true,
             reconcile: state == EndpointState::Pending,

@@ -29,8 +29,6 @@ pub struct Forgotten {
     pub services: u64,
     /// Client tokens that are too old to be a repeat's.
     pub client_tokens: u64,
-    /// Addresses that have rested.
-    pub addresses: u64,
 }
 
 impl App {
@@ -115,7 +113,7 @@ impl App {
     }
 
     /// Forgets what was kept for a while only: deleted endpoints an hour after their end (spec 2.3),
-    /// deleted services, client tokens after a day (spec 0.3), and which addresses rest.
+    /// deleted services, and client tokens after a day (spec 0.3).
     ///
     /// # Errors
     ///
@@ -136,17 +134,10 @@ impl App {
                     BATCH,
                 )
                 .await?,
-                addresses: interfaces::forget_released(
-                    &mut db,
-                    before(now, times.address_rest),
-                    BATCH,
-                )
-                .await?,
             };
             forgotten.endpoints += round.endpoints;
             forgotten.services += round.services;
             forgotten.client_tokens += round.client_tokens;
-            forgotten.addresses += round.addresses;
             if round == Forgotten::default() {
                 break;
             }

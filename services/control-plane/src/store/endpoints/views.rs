@@ -8,13 +8,11 @@ use postern_model::id::{
     ConnectionId, EndpointId, NetworkInterfaceId, SecurityGroupId, ServiceId, SubnetId, VpcId,
 };
 use postern_model::zone::{ZoneId, ZoneName};
-use serde::Deserialize;
 use sqlx::postgres::PgRow;
-use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row as _};
 
 use crate::error::Result;
-use crate::store::columns::{parsed, parsed_all, parsed_or_none, texts};
+use crate::store::columns::{parsed, parsed_all, parsed_each, parsed_or_none, texts};
 use crate::store::sql;
 
 /// An endpoint with what belongs to it.
@@ -51,7 +49,7 @@ pub struct Endpoint {
 }
 
 /// An interface of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceOf {
     /// The interface.
     pub id: NetworkInterfaceId,
@@ -65,7 +63,16 @@ pub struct InterfaceOf {
 
 impl FromRow<'_, PgRow> for Endpoint {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let Json(interfaces) = row.try_get("interfaces")?;
+        // By zone, in four columns of the same length.
+        let subnets = parsed_each(row, "subnet_ids")?;
+        let zones = parsed_each(row, "zone_ids")?;
+        let zone_names = parsed_each(row, "zone_names")?;
+        let interfaces = parsed_each(row, "interface_ids")?
+            .into_iter()
+            .zip(subnets)
+            .zip(zones.into_iter().zip(zone_names))
+            .map(|((id, subnet), (zone, zone_name))| InterfaceOf { id, subnet, zone, zone_name })
+            .collect();
         Ok(Self {
             id: parsed(row, "id")?,
             connection: parsed(row, "connection_id")?,

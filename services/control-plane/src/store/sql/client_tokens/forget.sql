@@ -1,8 +1,9 @@
+-- Tokens of before $1, at most $2: the places of the rows, since their keys would be looked for again.
 DELETE FROM client_token
- WHERE (account_id, action, token) IN (
-           SELECT account_id, action, token
+ WHERE ctid = ANY (ARRAY(
+           SELECT ctid
              FROM client_token
             WHERE created_at <= $1
             ORDER BY created_at
             LIMIT $2
-              FOR UPDATE SKIP LOCKED)
+              FOR UPDATE SKIP LOCKED))

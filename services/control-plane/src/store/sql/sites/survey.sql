@@ -15,7 +15,7 @@ SELECT vpc.enable_dns_support, vpc.enable_dns_hostnames,
                             'cidr', text(subnet.cidr),
                             'zone', subnet.zone_id,
                             'zone_name', zone.zone_name,
-                            'full', free_address(subnet.vpc_id,
+                            'full', next_address(subnet.vpc_id, subnet.id,
                                                  host(network(subnet.cidr))::inet + 4,
                                                  host(broadcast(subnet.cidr))::inet - 1,
                                                  $8) IS NULL))

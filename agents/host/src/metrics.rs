@@ -17,6 +17,8 @@ pub struct Metrics {
     pub interfaces_bound: Gauge<i64, AtomicI64>,
     /// Interfaces that could not be bound.
     pub interfaces_failed: Gauge<i64, AtomicI64>,
+    /// Objects looked at to apply states: a change of one is a few, whatever the host holds.
+    pub objects_touched: Counter,
     /// States offered that were taken.
     pub offers_applied: Counter,
     /// States offered that were refused.
@@ -43,6 +45,11 @@ impl Metrics {
             "interfaces_failed",
             "Interfaces that could not be bound",
             this.interfaces_failed.clone(),
+        );
+        registry.register(
+            "objects_touched",
+            "Objects looked at to apply states",
+            this.objects_touched.clone(),
         );
         registry.register("offers_applied", "Desired states taken", this.offers_applied.clone());
         registry.register("offers_refused", "Desired states refused", this.offers_refused.clone());

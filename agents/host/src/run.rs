@@ -1,5 +1,6 @@
 //! The agent as one thing to run, alone in its process or composed with the other parts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,14 +24,19 @@ use crate::session::Session;
 /// Runs the agent until asked to stop: applies the state on disk, so that endpoints work before
 /// anybody answers, then follows the control plane.
 ///
+/// It is ready when it is enrolled and a state of the control plane's is in effect: the first that it
+/// was sent, or the one on disk. With the control plane away it goes on with that, and is ready: traffic
+/// doesn't need the control plane (design 5). How far behind it is, its metrics say.
+///
 /// # Errors
 ///
 /// The disk or the machine doesn't allow it to start. Once it runs, nothing ends it but `stop`.
 pub async fn run(config: AgentConfig, admin: &Admin, stop: Stop) -> anyhow::Result<()> {
-    let ready = admin.readiness.part("state");
-    let held = Held::new(&config.state_dir)
-        .with_context(|| format!("opening {}", config.state_dir.display()))?;
-    let state = held.load().context("reading the state on disk")?;
+    let (enrolled, in_effect) = (admin.readiness.part("identity"), admin.readiness.part("state"));
+    enrolled.not_ready("the host is not enrolled yet");
+    in_effect.not_ready("the control plane has not sent a state yet");
+    let (held, state) = Held::open(&config.state_dir)
+        .with_context(|| format!("opening the state in {}", config.state_dir.display()))?;
 
     let metrics = admin.register(Metrics::register);
     let datapath = Arc::new(
@@ -41,21 +47,35 @@ pub async fn run(config: AgentConfig, admin: &Admin, stop: Stop) -> anyhow::Resu
         })
         .context("starting the forwarder")?,
     );
-    let addresses = Addresses::new(config.state_dir.join("addresses.json"))?;
+    let addresses = Addresses::new(&config.state_dir)?;
     let resolvers = Resolvers::new(&config, admin)?;
     let mut applier = Applier::new(Arc::clone(&datapath), addresses, resolvers, metrics.clone());
     applier.apply(&state).await;
     info!(generation = state.generation, "the state on disk is in effect");
-    ready.ready();
+    if state.generation > 0 {
+        in_effect.ready();
+    }
 
     let Some(identity) = enrol::identity(&config, &stop).await? else {
         applier.shut_down(Duration::ZERO).await;
         return Ok(());
     };
+    enrolled.ready();
     let identity = IdentityHandle::new(identity);
     let renewal = tokio::spawn(enrol::renew(config.clone(), identity.clone(), stop.clone()));
     let boot_id = Uuid::new_v4();
-    let session = Session { config, identity, held, state, applier, datapath, metrics, boot_id };
+    let session = Session {
+        config,
+        identity,
+        held,
+        state,
+        applier,
+        datapath,
+        metrics,
+        boot_id,
+        in_effect,
+        usage: HashMap::new(),
+    };
     session.run(stop).await?;
     renewal.await.context("renewing the identity")?
 }

@@ -1,13 +1,13 @@
 //! The stream to the control plane: Hello, states in, answers and reports out. It is opened again for
 //! as long as the agent runs; between two streams the host goes on with what it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use postern_datapath::Datapath;
-use postern_model::desired::HostState;
+use postern_model::desired::{Change, HostState};
 use postern_model::id::NetworkInterfaceId;
 use postern_proto::agent::v1::agent_service_client::AgentServiceClient;
 use postern_proto::agent::v1::{
@@ -15,6 +15,7 @@ use postern_proto::agent::v1::{
     follow_response,
 };
 use postern_proto::desired::{read_delta, read_snapshot};
+use postern_runtime::admin::Part;
 use postern_runtime::backoff::Backoff;
 use postern_runtime::shutdown::Stop;
 use postern_runtime::telemetry;
@@ -25,7 +26,7 @@ use tonic::Streaming;
 use tracing::{Instrument as _, info, warn};
 use uuid::Uuid;
 
-use crate::apply::{Applier, Status, to_wire};
+use crate::apply::{Applier, News};
 use crate::config::AgentConfig;
 use crate::enrol;
 use crate::held::Held;
@@ -35,6 +36,9 @@ use crate::metrics::Metrics;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages to the control plane that may wait; reports that find no room are left out.
 const OUTGOING: usize = 16;
+/// Interfaces whose meters go into one report: a message to the control plane has 4 MiB at most, and the
+/// rest goes with the next.
+const METERS_MAX: usize = 5000;
 /// A snapshot of a host with tens of thousands of objects is larger than the usual message.
 const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
@@ -56,6 +60,10 @@ pub struct Session {
     pub metrics: Metrics,
     /// Changes with each run, so that the control plane knows when meters start from zero.
     pub boot_id: Uuid,
+    /// Whether a state of the control plane's is in effect, for the readiness of the process.
+    pub in_effect: Part,
+    /// The meters as they were last reported on this stream.
+    pub usage: HashMap<NetworkInterfaceId, InterfaceUsage>,
 }
 
 impl Session {
@@ -85,7 +93,7 @@ impl Session {
                 tokio::select! {
                     () = &mut again => break,
                     () = stop.stopped() => break,
-                    _ = retry.tick() => self.retry().await,
+                    _ = retry.tick() => self.applier.retry(&self.state).await,
                 }
             }
         }
@@ -109,24 +117,26 @@ impl Session {
         info!(generation = self.state.generation, "following the control plane");
         self.metrics.connected.set(1);
 
-        let mut told = self.applier.statuses().clone();
         let mut ticks = tokio::time::interval(self.config.report_every);
         loop {
             tokio::select! {
                 response = next(&mut responses) => {
                     let Some(response) = response? else { return Ok(()) };
                     let answer = self.take(response).await?;
-                    told = self.applier.statuses().clone();
                     outgoing.send(request(answer)).await.context("the stream is closed")?;
+                    // After the answer: nobody waits for this.
+                    if let Err(error) = self.held.tidy(&self.state) {
+                        warn!(%error, "the journal could not be made a snapshot");
+                    }
                 }
                 _ = ticks.tick() => {
-                    self.retry().await;
-                    let report = self.report(&mut told);
-                    // With no room, the control plane doesn't read: a later report says it all.
-                    if let Err(mpsc::error::TrySendError::Closed(_)) =
-                        outgoing.try_send(request(follow_request::Message::Report(report)))
-                    {
-                        return Ok(());
+                    self.applier.retry(&self.state).await;
+                    let report = self.report();
+                    match outgoing.try_send(request(follow_request::Message::Report(report))) {
+                        Ok(()) => {}
+                        Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
+                        // The control plane doesn't read: a later report says it.
+                        Err(mpsc::error::TrySendError::Full(request)) => self.unreported(request),
                     }
                 }
                 () = stop.stopped() => return Ok(()),
@@ -134,25 +144,27 @@ impl Session {
         }
     }
 
-    fn hello(&self) -> Hello {
+    fn hello(&mut self) -> Hello {
+        // The control plane may be another one, which knows nothing of what the last was told.
+        self.usage.clear();
+        let News { interfaces, resolvers } = self.applier.tell_all();
         Hello {
             generation: self.state.generation,
             digest: self.state.digest().as_bytes().to_vec().into(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            interfaces: self.applier.interface_statuses(),
-            resolvers: self.applier.resolver_statuses(),
+            interfaces,
+            resolvers,
         }
     }
 
     /// Takes a state that is offered, and says what came of it.
     async fn take(&mut self, response: FollowResponse) -> anyhow::Result<follow_request::Message> {
-        let (next, generation, context) = match response.message {
+        let (offer, generation, context) = match response.message {
             Some(follow_response::Message::Snapshot(snapshot)) => {
                 let generation = snapshot.generation;
-                let read = read_snapshot(snapshot);
-                match read {
+                match read_snapshot(snapshot) {
                     Ok((offered, digest, context)) => {
-                        let next = self.state.replace(offered, digest);
+                        let next = self.state.replace(offered, digest).map(Offer::Whole);
                         (next.map_err(|refused| refused.to_string()), generation, context)
                     }
                     Err(field) => (Err(field.to_string()), generation, BTreeMap::new()),
@@ -162,16 +174,16 @@ impl Session {
                 let generation = delta.generation;
                 match read_delta(delta) {
                     Ok((change, context)) => {
-                        let next = self.state.changed(&change);
-                        (next.map_err(|refused| refused.to_string()), generation, context)
+                        let judged = self.state.judge(&change).map(|()| Offer::Change(change));
+                        (judged.map_err(|refused| refused.to_string()), generation, context)
                     }
                     Err(field) => (Err(field.to_string()), generation, BTreeMap::new()),
                 }
             }
             None => bail!("a message of a kind that this agent does not know"),
         };
-        let next = match next {
-            Ok(next) => next,
+        let offer = match offer {
+            Ok(offer) => offer,
             Err(reason) => {
                 warn!(generation, reason, "the state offered is refused");
                 self.metrics.offers_refused.inc();
@@ -181,50 +193,79 @@ impl Session {
         let span = tracing::info_span!("apply", generation, trace_id = tracing::field::Empty);
         telemetry::set_parent(&span, &context);
         async {
-            // Kept first: after a crash in the middle, the start applies what was begun here.
-            self.held.save(&next).context("keeping the state on disk")?;
-            self.applier.apply(&next).await;
-            self.state = next;
+            let News { interfaces, resolvers } = self.obey(offer).await?;
             self.metrics.offers_applied.inc();
+            self.in_effect.ready();
             info!(generation, "applied");
-            Ok(follow_request::Message::Applied(Applied {
-                generation,
-                interfaces: self.applier.interface_statuses(),
-                resolvers: self.applier.resolver_statuses(),
-            }))
+            Ok(follow_request::Message::Applied(Applied { generation, interfaces, resolvers }))
         }
         .instrument(span)
         .await
     }
 
-    /// Applies the state again while something of it could not be done.
-    async fn retry(&mut self) {
-        if self.applier.wants_retry() {
-            let state = self.state.clone();
-            self.applier.apply(&state).await;
+    /// Takes a state or a change that follows from the state held. It is kept first: after a crash in
+    /// the middle, the start applies what was begun here.
+    async fn obey(&mut self, offer: Offer) -> anyhow::Result<News> {
+        match offer {
+            Offer::Whole(next) => {
+                self.held.replace(&next).context("keeping the state on disk")?;
+                self.state = next;
+                self.applier.apply(&self.state).await;
+                Ok(self.applier.tell_all())
+            }
+            Offer::Change(change) => {
+                self.held.append(&change).context("keeping the change on disk")?;
+                let keys = change.keys();
+                self.state.take(change)?;
+                self.applier.touch(&self.state, keys.clone()).await;
+                Ok(self.applier.tell(&keys))
+            }
         }
     }
 
-    /// The meters, and the statuses that are not `told` yet.
-    fn report(&self, told: &mut BTreeMap<NetworkInterfaceId, Status>) -> Report {
-        let changed = self
-            .applier
-            .statuses()
-            .iter()
-            .filter(|(id, status)| told.get(id) != Some(status))
-            .map(|(id, status)| to_wire(*id, status))
-            .collect();
-        told.clone_from(self.applier.statuses());
-        let usage = self.datapath.usage().into_iter().map(|usage| InterfaceUsage {
-            network_interface_id: usage.id.to_string(),
-            bytes_in: usage.bytes_in,
-            bytes_out: usage.bytes_out,
-            active_connections: u64::from(usage.open),
-            total_connections: usage.accepted,
-            failed_connections: usage.failures.iter().map(|target| target.count).sum(),
-        });
-        Report { usage: usage.collect(), boot_id: self.boot_id.to_string(), interfaces: changed }
+    /// The meters that moved and the statuses that changed since they were last reported.
+    fn report(&mut self) -> Report {
+        let mut moved = Vec::new();
+        let meters = self.datapath.usage();
+        if self.usage.len() > 2 * meters.len() {
+            // Most are of interfaces that are gone; those that are not are reported once more.
+            self.usage.clear();
+        }
+        for usage in meters {
+            let id = usage.id;
+            let usage = InterfaceUsage {
+                network_interface_id: id.to_string(),
+                bytes_in: usage.bytes_in,
+                bytes_out: usage.bytes_out,
+                active_connections: u64::from(usage.open),
+                total_connections: usage.accepted,
+                failed_connections: usage.failures.iter().map(|target| target.count).sum(),
+            };
+            if moved.len() < METERS_MAX && self.usage.get(&id) != Some(&usage) {
+                self.usage.insert(id, usage.clone());
+                moved.push(usage);
+            }
+        }
+        let interfaces = self.applier.take_news();
+        Report { usage: moved, boot_id: self.boot_id.to_string(), interfaces }
     }
+
+    /// Takes back a report that was not sent.
+    fn unreported(&mut self, request: FollowRequest) {
+        let Some(follow_request::Message::Report(report)) = request.message else { return };
+        self.applier.untold(&report.interfaces);
+        for usage in report.usage {
+            if let Ok(id) = usage.network_interface_id.parse() {
+                self.usage.remove(&id);
+            }
+        }
+    }
+}
+
+/// What is offered, and follows from the state held.
+enum Offer {
+    Whole(HostState),
+    Change(Change),
 }
 
 fn request(message: follow_request::Message) -> FollowRequest {

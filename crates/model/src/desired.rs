@@ -4,7 +4,7 @@
 //! The control plane computes it, the agent holds it on disk and obeys it. An object is replaced
 //! whole, never patched: applying a change twice is the same as applying it once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -208,7 +208,7 @@ impl<'de> Deserialize<'de> for HostState {
 }
 
 /// What is different from one generation to a later one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The generation that it starts from.
     pub from: i64,
@@ -320,27 +320,49 @@ impl HostState {
         Ok(offered)
     }
 
-    /// The state after an offered change.
+    /// Whether an offered change follows from this state.
     ///
     /// # Errors
     ///
     /// A change that starts from another generation, or leads back.
-    pub fn changed(&self, change: &Change) -> Result<Self, OfferRefused> {
+    pub fn judge(&self, change: &Change) -> Result<(), OfferRefused> {
         if change.from != self.generation {
             return Err(OfferRefused::Gap { held: self.generation, from: change.from });
         }
         if change.to < change.from {
             return Err(OfferRefused::Stale { held: self.generation, offered: change.to });
         }
-        let mut next = self.clone();
-        next.generation = change.to;
+        Ok(())
+    }
+
+    /// Makes this the state after an offered change. Costs what the change is large, whatever the
+    /// state holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HostState::judge`]; the state is then as it was.
+    pub fn take(&mut self, change: Change) -> Result<(), OfferRefused> {
+        self.judge(&change)?;
+        self.generation = change.to;
         for key in &change.removals {
-            next.objects.remove(key);
+            self.objects.remove(key);
         }
-        for object in &change.upserts {
-            next.objects.insert(object.key(), object.clone());
+        for object in change.upserts {
+            self.objects.insert(object.key(), object);
         }
-        Ok(next)
+        Ok(())
+    }
+
+    /// The keys of the objects, attachments first.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.objects.keys().copied()
+    }
+}
+
+impl Change {
+    /// The objects that it is about, each once, attachments first.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        self.upserts.iter().map(Object::key).chain(self.removals.iter().copied()).collect()
     }
 }
 
@@ -376,7 +398,11 @@ mod tests {
             removals: vec![attachment('1', true).key()],
         };
         let after = HostState::new(3, [attachment('2', false), attachment('3', true)]);
-        assert_eq!(before.changed(&change), Ok(after));
+        let mut state = before;
+        let keys: Vec<_> = change.keys().into_iter().collect();
+        assert_eq!(keys, ['1', '2', '3'].map(|digit| attachment(digit, true).key()));
+        assert_eq!(state.take(change), Ok(()));
+        assert_eq!(state, after);
     }
 
     #[test]
@@ -396,7 +422,9 @@ mod tests {
         );
         assert_eq!(held.replace(held.clone(), held.digest()), Ok(held.clone()));
         let gap = Change { from: 4, to: 6, upserts: vec![], removals: vec![] };
-        assert_eq!(held.changed(&gap), Err(OfferRefused::Gap { held: 5, from: 4 }));
+        let mut state = held.clone();
+        assert_eq!(state.take(gap), Err(OfferRefused::Gap { held: 5, from: 4 }));
+        assert_eq!(state, held);
     }
 
     #[test]

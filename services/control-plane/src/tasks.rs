@@ -13,28 +13,11 @@ pub mod relay;
 
 use std::time::Duration;
 
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::timeout;
 
-use crate::pokes::Poke;
+use crate::pokes::TaskPokes;
 
-/// Waits until `pause` is over, or until a poke that `wanted` wants. `false` when the process has no
-/// pokes any more, which is its end.
-async fn pause(
-    pokes: &mut Receiver<Poke>,
-    pause: Duration,
-    wanted: impl Fn(&Poke) -> bool,
-) -> bool {
-    let until = Instant::now() + pause;
-    loop {
-        tokio::select! {
-            () = sleep_until(until) => return true,
-            poke = pokes.recv() => match poke {
-                Ok(poke) if !wanted(&poke) => {}
-                Ok(_) | Err(RecvError::Lagged(_)) => return true,
-                Err(RecvError::Closed) => return false,
-            },
-        }
-    }
+/// Waits until `pause` is over, or until the next poke.
+async fn pause(pokes: &mut TaskPokes, pause: Duration) {
+    let _ = timeout(pause, pokes.next()).await;
 }

@@ -110,7 +110,7 @@ async fn only_namespaces_keep_overlapping_vpcs_apart_on_a_host() {
 async fn attachments_made_at_the_same_time_on_one_host_are_all_made_and_each_is_told() {
     let cp = Cp::start().await;
     let host = host(&cp, "node-1").await;
-    let mut pokes = cp.app.pokes.listen();
+    let mut pokes = cp.app.pokes.listen_local();
     let mut vpcs = Vec::new();
     for number in 0..8 {
         let caller = cp.account("one of eight").await;
@@ -245,7 +245,7 @@ async fn the_hosts_of_interfaces_that_carry_a_group_hear_of_its_rules_and_others
             cp.seed_group(endpoint, group).await;
         }
     }
-    let mut pokes = cp.app.pokes.listen();
+    let mut pokes = cp.app.pokes.listen_local();
     let rule = IngressRule::parse("rule", "10.0.0.0/8", "tcp", Some(443), Some(443)).unwrap();
     let command = AuthorizeIngress { group, permissions: vec![(rule, String::new())] };
     let added = cp.app.authorize_ingress(&caller, command).await.unwrap();

@@ -10,23 +10,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use futures_util::Stream;
 use postern_model::id::EndpointId;
 use postern_model::{AccountId, Code};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::App;
 use super::endpoints::no_such_endpoint;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
-use crate::pokes::Poke;
+use crate::pokes::{AccountPokes, Changed};
 use crate::store::endpoints;
 use crate::store::endpoints::Endpoint;
 
 /// How many endpoints are read at once, and held for a client that does not take them.
 const BATCH: usize = 100;
-/// How many streams and tasks of a process may wait for word; each looks at the database by itself now
-/// and then.
-const LISTENERS_MAX: usize = 2048;
+/// How many watches of a process may wait for word; each looks at the database by itself now and then.
+const WATCHES_MAX: usize = 2048;
 
 /// What a client was shown, and what it is owed.
 struct Watch {
@@ -34,7 +31,7 @@ struct Watch {
     owner: AccountId,
     /// Only these; all of the account's when empty.
     only: BTreeSet<EndpointId>,
-    pokes: Receiver<Poke>,
+    pokes: AccountPokes,
     timer: Interval,
     /// The revision of each endpoint that was sent last.
     shown: BTreeMap<EndpointId, i64>,
@@ -60,12 +57,11 @@ impl App {
         ids: &[EndpointId],
     ) -> Result<impl Stream<Item = Result<Endpoint>> + Send + use<>> {
         let owner = caller.account()?;
-        if self.pokes.listeners() >= LISTENERS_MAX {
+        // Before anything is read, so that no change falls between.
+        let Some(pokes) = self.pokes.of_account(owner, WATCHES_MAX) else {
             let message = "too many watches are open, try again later";
             return Err(Error::refused(Code::RequestLimitExceeded, message));
-        }
-        // Before anything is read, so that no change falls between.
-        let pokes = self.pokes.listen();
+        };
         if !ids.is_empty() {
             let mut db = self.store.acquire().await?;
             let found = endpoints::revisions(&mut db, owner, ids).await?;
@@ -106,7 +102,9 @@ impl Watch {
             if let Some(endpoint) = self.ready.pop_front() {
                 return Ok(Some(endpoint));
             }
-            self.drain();
+            while let Some(changed) = self.pokes.try_next() {
+                self.hear(changed);
+            }
             if self.all_dirty {
                 self.look_everywhere().await?;
             }
@@ -116,33 +114,19 @@ impl Watch {
             }
             tokio::select! {
                 () = self.app.pokes.ended() => return Ok(None),
-                poke = self.pokes.recv() => match poke {
-                    Ok(poke) => self.hear(poke),
-                    Err(RecvError::Lagged(_)) => self.all_dirty = true,
-                    Err(RecvError::Closed) => return Ok(None),
-                },
+                changed = self.pokes.next() => self.hear(changed),
                 _ = self.timer.tick() => self.all_dirty = true,
             }
         }
     }
 
-    /// Takes the pokes that have come meanwhile.
-    fn drain(&mut self) {
-        loop {
-            match self.pokes.try_recv() {
-                Ok(poke) => self.hear(poke),
-                Err(TryRecvError::Lagged(_)) => self.all_dirty = true,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+    fn hear(&mut self, changed: Changed) {
+        match changed {
+            Changed::Any => self.all_dirty = true,
+            Changed::One(id) if self.only.is_empty() || self.only.contains(&id) => {
+                self.dirty.insert(id);
             }
-        }
-    }
-
-    fn hear(&mut self, poke: Poke) {
-        if let Poke::Endpoint(owner, id) = poke
-            && owner == self.owner
-            && (self.only.is_empty() || self.only.contains(&id))
-        {
-            self.dirty.insert(id);
+            Changed::One(_) => {}
         }
     }
 

@@ -15,7 +15,7 @@ use postern_proto::agent::v1::follow_response::Message;
 use postern_proto::agent::v1::{FollowRequest, FollowResponse};
 use postern_proto::desired;
 use postern_runtime::telemetry;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tonic::{Status, Streaming};
 use tracing::{Instrument as _, debug, info, info_span, warn};
@@ -25,7 +25,7 @@ use super::enrolment::removed;
 use super::message::{Applied, Hello, Report, Said};
 use super::metrics::{Ending, EndingLabel, Offer, OfferLabel};
 use crate::error::Error;
-use crate::pokes::Poke;
+use crate::pokes::{HostPokes, Poke};
 use crate::store::fleet::{Touched, advance};
 use crate::store::state::{self, Since};
 use crate::store::{interfaces, reports};
@@ -94,7 +94,7 @@ pub(super) async fn run(
     outbound: mpsc::Sender<Result<FollowResponse, Status>>,
 ) {
     // From before the Hello, so that no change falls between the first look and the first poke.
-    let pokes = fleet.0.app.pokes.listen();
+    let pokes = fleet.0.app.pokes.of_host(host);
     let end = match greet(&fleet, host, &mut inbound).await {
         Err(end) => end,
         Ok((session, hello)) => {
@@ -184,7 +184,7 @@ impl Session {
         &mut self,
         hello: Hello,
         inbound: &mut Streaming<FollowRequest>,
-        mut pokes: broadcast::Receiver<Poke>,
+        mut pokes: HostPokes,
     ) -> Result<Never, End> {
         self.hello(hello).await?;
         let mut refresh = interval(REFRESH);
@@ -210,14 +210,7 @@ impl Session {
                     }
                     Err(_) => return Err(End::quiet(Ending::Agent)),
                 },
-                poke = pokes.recv() => match poke {
-                    Ok(Poke::Host(host)) if host == self.host => self.look().await?,
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.look().await?,
-                    Err(broadcast::error::RecvError::Closed) => {
-                        return Err(End::quiet(Ending::Stopping));
-                    }
-                },
+                () = pokes.next() => self.look().await?,
                 _ = refresh.tick() => self.look().await?,
                 () = sleep(patience.unwrap_or_default()), if patience.is_some() => {
                     let status = Status::deadline_exceeded("an offer was not answered in time");

@@ -167,8 +167,28 @@ pub async fn applied(
     Ok(done.rows_affected() == 1)
 }
 
+/// Holds what a word of `host` about these interfaces, as of `generation`, will change: their VPCs and
+/// endpoints, then the interfaces, and with them those that the host has let go of by then. One
+/// statement holds both kinds, because the order of interfaces is by id: whoever holds one and waits
+/// for one before it may be waited for.
+///
+/// # Errors
+///
+/// The database away.
+async fn hold(db: &mut PgConnection, host: HostId, generation: i64, ids: &[String]) -> Result<()> {
+    sqlx::query(sql!("reports/hold")).bind(host.to_string()).bind(ids).execute(&mut *db).await?;
+    sqlx::query(sql!("reports/hold_interfaces"))
+        .bind(host.to_string())
+        .bind(ids)
+        .bind(generation)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Notes what `host` says of its interfaces while it holds `generation`. What is not its own, or no
-/// more, is left out.
+/// more, is left out. What the host has let go of by then is held too, in one order with them, so that
+/// [`super::interfaces::release`] may follow.
 ///
 /// # Errors
 ///
@@ -186,7 +206,7 @@ pub async fn statuses(
     let epochs: Vec<_> = statuses.iter().map(|status| status.epoch).collect();
     let bound: Vec<_> = statuses.iter().map(|status| status.bound).collect();
     let errors: Vec<_> = statuses.iter().map(|status| status.error.as_str()).collect();
-    sqlx::query(sql!("reports/hold")).bind(host.to_string()).bind(&ids).execute(&mut *db).await?;
+    hold(&mut *db, host, generation, &ids).await?;
     let news: Vec<(String, String, bool, bool)> = sqlx::query_as(sql!("reports/statuses"))
         .bind(host.to_string())
         .bind(&ids)

@@ -161,17 +161,13 @@ impl Reconciler {
 
     /// Reconciles until `stop` is asked for.
     pub async fn run(mut self, stop: Stop) {
-        let mut heard = self.app.pokes.listen();
+        let mut heard = self.app.pokes.of_reconcilers();
         while !stop.is_stopping() {
             let report = self.pass().instrument(info_span!("reconcile")).await;
             debug!(?report, "reconciled");
             tokio::select! {
                 () = stop.stopped() => break,
-                go_on = pause(&mut heard, LOOK, |poke| *poke == Poke::Reconcile) => {
-                    if !go_on {
-                        break;
-                    }
-                }
+                () = pause(&mut heard, LOOK) => {}
             }
         }
         if let Some(held) = self.held.take()

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::pause;
 use crate::error::Result;
-use crate::pokes::{Poke, Pokes};
+use crate::pokes::Pokes;
 use crate::store::lease::{self, Held};
 use crate::store::{Store, reconcile, relay};
 
@@ -134,7 +134,7 @@ impl Relay {
 
     /// Relays until `stop` is asked for.
     pub async fn run(mut self, pokes: Pokes, stop: Stop) {
-        let mut heard = pokes.listen();
+        let mut heard = pokes.of_outbox();
         let mut failures = 0;
         while !stop.is_stopping() {
             let wait = match self.pass().await {
@@ -157,11 +157,8 @@ impl Relay {
             let eager = failures == 0;
             tokio::select! {
                 () = stop.stopped() => break,
-                go_on = pause(&mut heard, wait, |poke| eager && *poke == Poke::Outbox) => {
-                    if !go_on {
-                        break;
-                    }
-                }
+                () = pause(&mut heard, wait), if eager => {}
+                () = tokio::time::sleep(wait), if !eager => {}
             }
         }
         if let Err(error) = self.give_back().await {

@@ -250,10 +250,11 @@ impl Inner {
             }
             Told::Delta(delta) => {
                 let (change, context) = read_delta(delta).unwrap();
-                self.state = self.state.changed(&change).unwrap();
+                let touched = change.upserts.iter().map(Object::key).collect();
+                self.state.take(change).unwrap();
                 self.deltas += 1;
                 self.contexts.push(context);
-                change.upserts.iter().map(Object::key).collect()
+                touched
             }
         };
         let applied = Applied {

@@ -35,13 +35,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(acceptance_required: bool) -> Self {
+        Self::within(acceptance_required, [10, 0], [10, 1]).await
+    }
+
+    /// One whose consumer's and provider's networks are the /16s that begin with these octets.
+    pub(crate) async fn within(acceptance_required: bool, near: [u8; 2], far: [u8; 2]) -> Self {
         let cp = Cp::start().await;
         let (consumer, provider) = (cp.account("consumer").await, cp.account("provider").await);
-        let vpc = cp.vpc(&consumer, "10.0.0.0/16").await;
-        let target = cp.vpc(&provider, "10.1.0.0/16").await;
+        let vpc = cp.vpc(&consumer, &format!("{}.{}.0.0/16", near[0], near[1])).await;
+        let target = cp.vpc(&provider, &format!("{}.{}.0.0/16", far[0], far[1])).await;
         let mut subnets = Vec::new();
         for number in 1..=3 {
-            let (cidr, zone) = (format!("10.0.{number}.0/24"), format!("use1-az{number}"));
+            let cidr = format!("{}.{}.{number}.0/24", near[0], near[1]);
+            let zone = format!("use1-az{number}");
             subnets.push(cp.subnet(&consumer, vpc.id, &cidr, &zone).await);
         }
         let page = Page { size: 10, after: None };
@@ -49,7 +55,7 @@ impl World {
             cp.app.list_security_groups(&consumer, Some(vpc.id), &page).await.unwrap();
         let group = groups[0].id;
         let targets = (1..=3).map(|number| WantedTarget {
-            address: [10, 1, number, 5].into(),
+            address: [far[0], far[1], number, 5].into(),
             port: 8080,
             zone: format!("use1-az{number}"),
         });
@@ -72,8 +78,13 @@ impl World {
 
     /// Has a host reach both VPCs.
     pub(crate) async fn attach(&self, host: HostId) {
+        self.attach_by(host, |vpc| Reach::Namespace(vpc.id.to_string())).await;
+    }
+
+    /// Has a host reach both VPCs in some way.
+    pub(crate) async fn attach_by(&self, host: HostId, reach: impl Fn(&VpcRow) -> Reach) {
         for vpc in [&self.vpc, &self.target] {
-            let reach = Reach::Namespace(vpc.id.to_string());
+            let reach = reach(vpc);
             let command = CreateAttachment { host, vpc: vpc.id, reach };
             self.cp.app.create_attachment(&Caller::Operator, command).await.unwrap();
         }
@@ -142,7 +153,11 @@ impl World {
         let since = read_changes(&self.cp.app.store, &naming(), host, held.generation).await;
         match since.unwrap().unwrap() {
             Since::Same => held.clone(),
-            Since::Changed(change, _) => held.changed(&change).unwrap(),
+            Since::Changed(change, _) => {
+                let mut state = held.clone();
+                state.take(change).unwrap();
+                state
+            }
             Since::TooOld => panic!("nothing was pruned"),
         }
     }

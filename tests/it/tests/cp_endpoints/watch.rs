@@ -63,7 +63,9 @@ async fn a_watch_sees_what_it_was_not_told_of() {
 async fn too_many_watches_are_refused() {
     let doors = Doors::deciding().await;
     let app = &doors.cp.app;
-    let others: Vec<_> = (0..2048).map(|_| app.pokes.listen()).collect();
+    let somebody = "999999999999".parse().unwrap();
+    let listen = |_| app.pokes.of_account(somebody, 2048).unwrap();
+    let others: Vec<_> = (0..2048).map(listen).collect();
     let refused = app.watch_endpoints(&doors.consumer, &[]).await;
     assert_eq!(code(refused.map(|_| ())), Code::RequestLimitExceeded);
     drop(others);

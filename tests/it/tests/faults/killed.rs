@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use postern_model::desired::HostState;
+use postern_agent::held::Held;
 use postern_proto::v1::VpcEndpointState as State;
 use postern_testkit::deployment::{
     Deployment, Endpoint, Hook, PATIENCE, Program, Service, Vpc, World, echoes, refuses, until,
@@ -179,8 +179,7 @@ async fn the_host_holds_what_it_should(
         Ok((host.desired_generation == host.applied_generation).then_some(host))
     })
     .await;
-    let text = std::fs::read(deployment.agent_state(1).join("state.json")).unwrap();
-    let state: HostState = serde_json::from_slice(&text).unwrap();
+    let (_, state) = Held::open(&deployment.agent_state(1)).unwrap();
     assert_eq!(state.generation, host.applied_generation);
     let held: BTreeMap<String, (String, bool)> = state
         .interfaces()

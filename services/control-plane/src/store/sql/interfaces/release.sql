@@ -4,7 +4,9 @@ WITH held AS (
       FROM network_interface
      WHERE host_id = $1 AND removed_at IS NOT NULL AND change_generation <= $2
      ORDER BY id
-       FOR UPDATE
+       -- The lock that everybody takes on interfaces, in the order that all keep. A stronger one would
+       -- wait for meters that are being written down, which hold the rows by their foreign key.
+       FOR NO KEY UPDATE
 ), released AS (
     UPDATE network_interface AS interface
        SET host_id = NULL, bound = false

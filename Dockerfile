@@ -27,11 +27,12 @@ RUN apt-get update \
     && apt-get clean && rm -rf /var/lib/apt/lists/*
 ENV NO_COLOR=1
 
-# Each program has an account of its own, so that in a volume that two of them see, one does not read
-# the other's keys.
+# Each program has an account of its own. Of the control plane's two directories only the second is for
+# others to see: the authority's key is in the first.
 FROM runtime AS control-plane
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin postern \
-    && install -d -o postern -g postern -m 755 /var/lib/postern/ca
+    && install -d -o postern -g postern -m 700 /var/lib/postern/ca \
+    && install -d -o postern -g postern -m 755 /var/lib/postern/published
 COPY --from=build /out/postern-control-plane /usr/local/bin/
 USER postern
 EXPOSE 50051 50052 9101

@@ -271,7 +271,7 @@ impl Datapath {
         let State { interfaces, next_listening, .. } = state;
         let mut applied = match interfaces.remove(&spec.id) {
             None => Applied {
-                interface: Arc::new(Interface::new(&spec, policy)),
+                interface: self.made(&spec, policy),
                 ports: BTreeMap::new(),
                 settled: true,
                 spec: spec.clone(),
@@ -298,6 +298,12 @@ impl Datapath {
         Ok(bound)
     }
 
+    fn made(&self, spec: &InterfaceSpec, policy: Policy) -> Arc<Interface> {
+        let interface = Arc::new(Interface::new(spec, policy));
+        self.shared.metrics.watch(&interface);
+        interface
+    }
+
     /// Takes the sockets and flows of an interface to what its description says.
     fn move_to(
         &self,
@@ -308,6 +314,8 @@ impl Datapath {
         next_listening: &mut ListeningId,
     ) -> Result<(), BindFailure> {
         let serving = applied.spec.serving;
+        // The last look at what is closed below.
+        applied.interface.dropped();
         let gone: Vec<u16> = applied
             .ports
             .keys()
@@ -341,7 +349,9 @@ impl Datapath {
                 let id = *next_listening;
                 *next_listening += 1;
                 let interface = Arc::clone(&applied.interface);
-                listening.push(Arc::new(Listening { id, interface, port, socket }));
+                let opened = Arc::new(Listening { id, interface, port, socket });
+                applied.interface.listens(&opened);
+                listening.push(opened);
             }
             let mut each = listening.iter();
             self.order_each(|| each.next().map(|listening| Order::Listen(Arc::clone(listening))))?;
@@ -362,6 +372,7 @@ impl Datapath {
     ) -> Result<Option<InterfaceUsage>, BindFailure> {
         let Some(applied) = state.interfaces.get_mut(&id) else { return Ok(None) };
         applied.interface.stop_serving();
+        applied.interface.dropped(); // The last look at what is closed below.
         applied.settled = false;
         let ids: Arc<[ListeningId]> = listening_ids(applied).collect();
         applied.ports.clear();

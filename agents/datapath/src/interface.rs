@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use postern_model::id::{EndpointId, NetworkInterfaceId};
 
 use crate::filter::SourceSet;
+use crate::listener::Listening;
 use crate::metrics::{ConnectFailure, Direction, Ending, RefusedReason};
 use crate::spec::InterfaceSpec;
-use crate::sys::Namespace;
+use crate::sys::{self, Namespace};
 
 /// What applies to the connections of one interface.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ pub(crate) struct Interface {
     refused: [AtomicU64; RefusedReason::ALL.len()],
     failures: Mutex<BTreeMap<SocketAddrV4, TargetFailures>>,
     no_target: AtomicU64,
+    drops: Mutex<Drops>,
     /// When the last warning was written, in milliseconds, so that a dead target under load does not
     /// fill the log.
     warned: AtomicU64,
@@ -85,6 +87,7 @@ impl Interface {
             refused: Default::default(),
             failures: Mutex::default(),
             no_target: AtomicU64::new(0),
+            drops: Mutex::default(),
             warned: AtomicU64::new(0),
         }
     }
@@ -178,6 +181,29 @@ impl Interface {
         error.clone_into(&mut entry.last_error);
     }
 
+    /// Notes a listening socket, whose dropped packets count from now on.
+    pub(crate) fn listens(&self, listening: &Arc<Listening>) {
+        let at = Watched { listening: Arc::downgrade(listening), seen: 0 };
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner).at.push(at);
+    }
+
+    /// Packets that the kernel has dropped at the listening sockets, those that are closed included as
+    /// far as they were looked at.
+    pub(crate) fn dropped(&self) -> u64 {
+        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        let Drops { total, at } = &mut *drops;
+        at.retain_mut(|watched| {
+            let Some(listening) = watched.listening.upgrade() else { return false };
+            if let Ok(now) = sys::drops(&listening.socket) {
+                // The kernel's count wraps.
+                *total += u64::from(now.wrapping_sub(watched.seen));
+                watched.seen = now;
+            }
+            true
+        });
+        *total
+    }
+
     /// Whether a warning is due: one a second, at most.
     pub(crate) fn may_warn(&self, now: u64) -> bool {
         let last = self.warned.load(Relaxed);
@@ -199,6 +225,7 @@ impl Interface {
                 .map(|reason| (*reason, count(&self.refused, *reason as usize)))
                 .collect(),
             without_target: self.no_target.load(Relaxed),
+            dropped: self.dropped(),
             failures: self.failures().values().cloned().collect(),
         }
     }
@@ -206,6 +233,20 @@ impl Interface {
     fn failures(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddrV4, TargetFailures>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the kernel has dropped.
+#[derive(Debug, Default)]
+struct Drops {
+    total: u64,
+    at: Vec<Watched>,
+}
+
+/// A listening socket, and its count when it was last looked at.
+#[derive(Debug)]
+struct Watched {
+    listening: Weak<Listening>,
+    seen: u32,
 }
 
 fn millis(spec: &InterfaceSpec) -> u64 {
@@ -232,6 +273,9 @@ pub struct InterfaceUsage {
     pub refused: BTreeMap<RefusedReason, u64>,
     /// Flows that ended because the service has no target at the port.
     pub without_target: u64,
+    /// Packets that the kernel dropped at the interface's ports: each attempt to connect that no rule
+    /// allows, repeats too, and those that found the accept queue full.
+    pub dropped: u64,
     /// The targets that could not be connected to, at least once, and are still targets.
     pub failures: Vec<TargetFailures>,
 }

@@ -15,6 +15,7 @@ use crate::sys::{self, Namespace};
 pub(crate) type ListeningId = u64;
 
 /// One worker's listening socket.
+#[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) id: ListeningId,
     pub(crate) interface: Arc<Interface>,

@@ -1,12 +1,21 @@
-//! The data plane's meters. Labels are closed enums: an id or an address goes into the log instead.
+//! The data plane's meters. Labels are closed enums: an id or an address goes into the log instead. The
+//! one exception is what the kernel drops, of which there is no log: it is counted for each interface
+//! that the host has.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::interface::Interface;
 
 macro_rules! label {
     ($(#[$doc:meta])* $vis:vis $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -124,6 +133,33 @@ struct Passed {
     direction: Direction,
 }
 
+/// What the kernel dropped at each interface, read when it is asked for.
+#[derive(Clone, Debug, Default)]
+struct Dropped(Arc<Mutex<Vec<Weak<Interface>>>>);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let interfaces: Vec<_> = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|interface| interface.strong_count() > 0);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut family = encoder.encode_descriptor(
+            "packets_dropped",
+            "Packets dropped at an interface's ports: attempts to connect that no rule allows, and \
+             those that found the accept queue full",
+            None,
+            MetricType::Counter,
+        )?;
+        for interface in interfaces {
+            let labels = [("interface", interface.id.to_string())];
+            let count = ConstCounter::new(interface.dropped());
+            count.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// The meters of a [`Datapath`](crate::Datapath), over all its interfaces. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -134,6 +170,7 @@ pub struct Metrics {
     connect_failures: Family<Failed, Counter>,
     bytes: Family<Passed, Counter>,
     accept_pauses: Counter,
+    dropped: Dropped,
     // The two that are counted for every move, so that no map is looked up for them.
     bytes_in: Counter,
     bytes_out: Counter,
@@ -152,6 +189,7 @@ impl Default for Metrics {
             connect_failures: Family::default(),
             bytes,
             accept_pauses: Counter::default(),
+            dropped: Dropped::default(),
             bytes_in,
             bytes_out,
         };
@@ -204,7 +242,14 @@ impl Metrics {
             "Times that a worker stopped accepting because the process was out of files or memory",
             this.accept_pauses.clone(),
         );
+        registry.register_collector(Box::new(this.dropped.clone()));
         this
+    }
+
+    /// Counts what the kernel drops at an interface, for as long as it is there.
+    pub(crate) fn watch(&self, interface: &Arc<Interface>) {
+        let mut all = self.dropped.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::downgrade(interface));
     }
 
     pub(crate) fn opened(&self) {

@@ -1,5 +1,6 @@
 //! What is asked of the kernel, in the words of the rest of the crate.
 
+mod drops;
 mod mailbox;
 mod namespace;
 mod pipe;
@@ -9,6 +10,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub(crate) use drops::drops;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use namespace::{Namespace, Whereabouts, within};
 pub(crate) use pipe::{Pipe, Pipes};

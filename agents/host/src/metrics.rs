@@ -26,10 +26,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the meters as `agent_generation` and so on.
+    /// Registers the meters as `postern_agent_generation` and so on.
     pub fn register(registry: &mut Registry) -> Self {
         let this = Self::default();
-        let registry = registry.sub_registry_with_prefix("agent");
+        let registry = registry.sub_registry_with_prefix("postern_agent");
         registry.register("generation", "The generation in effect", this.generation.clone());
         registry.register(
             "connected",

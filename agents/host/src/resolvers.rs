@@ -69,7 +69,9 @@ impl Resolvers {
         Zones::builder(&config.dns_suffix)?;
         Ok(Self {
             forward,
-            metrics: admin.register(Metrics::register),
+            metrics: admin.register(|registry| {
+                Metrics::register(registry.sub_registry_with_prefix("postern_agent_dns"))
+            }),
             port: config.resolver_port,
             suffix: config.dns_suffix.clone(),
             stop: CancellationToken::new(),

@@ -42,7 +42,10 @@ pub async fn run(config: AgentConfig, admin: &Admin, stop: Stop) -> anyhow::Resu
     let datapath = Arc::new(
         Datapath::start(postern_datapath::Config {
             workers: config.workers,
-            metrics: admin.register(postern_datapath::Metrics::register),
+            metrics: admin.register(|registry| {
+                let registry = registry.sub_registry_with_prefix("postern_agent_forward");
+                postern_datapath::Metrics::register(registry)
+            }),
             ..postern_datapath::Config::default()
         })
         .context("starting the forwarder")?,

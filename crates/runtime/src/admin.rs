@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::telemetry::{ProcessCollector, started};
+use crate::telemetry::{self, ProcessCollector, started};
 
 /// Connections open at a time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -52,12 +52,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// An admin page with the process's own figures and no parts.
+    /// An admin page with the process's own figures and no parts. What is registered is exported over
+    /// OTLP too, where [`crate::telemetry`] has an endpoint for metrics.
     pub fn new(process: &'static str) -> Self {
         started(); // The uptime begins here.
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector));
-        Self { process, registry: Arc::new(Mutex::new(registry)), readiness: Readiness::default() }
+        let registry = Arc::new(Mutex::new(registry));
+        telemetry::include(&registry);
+        Self { process, registry, readiness: Readiness::default() }
     }
 
     /// Registers metrics: `admin.register(|registry| Meters::register(registry))`.

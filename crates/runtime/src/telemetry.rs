@@ -3,8 +3,8 @@
 //! Logs go to standard error, so that standard output stays a program's answer. Traces always exist:
 //! without an exporter, ids are still made, logged and passed on in `traceparent` headers (W3C Trace
 //! Context), and an exporter only decides whether anybody keeps them. Metrics live in the Prometheus
-//! registry ([`crate::admin`]); over OTLP go the RPC durations ([`crate::grpc`]) and the process's
-//! gauges, as the OpenTelemetry SDK has no way to export another registry's points.
+//! registry ([`crate::admin`]), and over OTLP go the same figures under the same names: the
+//! OpenTelemetry SDK has no way to export another registry's points, so this does it itself.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -12,6 +12,8 @@
 //! | `POSTERN_LOG_FORMAT` | `pretty` (default) or `json` |
 //! | `NO_COLOR` | no colours in pretty logs |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` | OTLP over gRPC goes there; without any, nowhere |
+//! | `OTEL_METRIC_EXPORT_INTERVAL` | how often metrics are sent, in milliseconds: 60000 |
+//! | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT` (and their `_TRACES_` and `_METRICS_` forms) | what goes with each export, and for how long it is waited for, in milliseconds |
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, ... | as OpenTelemetry defines them |
 //! | `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none` | no export |
 
@@ -24,11 +26,11 @@ use std::time::Duration;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{Context, global};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -40,8 +42,13 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{Faults, Vars, flag, maybe, optional};
 
+mod export;
+mod openmetrics;
 mod process;
 
+use export::Exporter;
+pub use export::MetricsExport;
+pub(crate) use export::include;
 pub(crate) use process::{ProcessCollector, started};
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,7 +88,7 @@ pub struct Settings {
     /// Where traces are exported to over OTLP, if anywhere.
     pub traces_endpoint: Option<String>,
     /// Where metrics are exported to over OTLP, if anywhere.
-    pub metrics_endpoint: Option<String>,
+    pub metrics: Option<MetricsExport>,
 }
 
 impl Settings {
@@ -94,23 +101,25 @@ impl Settings {
         let format = optional(vars, "POSTERN_LOG_FORMAT", LogFormat::Pretty, faults);
         let color = vars.direct("NO_COLOR").is_none() && std::io::stderr().is_terminal();
         let off = flag(vars, "OTEL_SDK_DISABLED", false, faults);
-        let mut export = |signal: &str| {
-            let own = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
-            let endpoint = maybe::<String>(vars, &own, faults)
+        let endpoint = |own: &str, exporter: &str, faults: &mut Faults| {
+            let endpoint = maybe::<String>(vars, own, faults)
                 .or_else(|| maybe(vars, "OTEL_EXPORTER_OTLP_ENDPOINT", faults));
-            let exporter = vars.direct(&format!("OTEL_{signal}_EXPORTER"));
-            endpoint.filter(|_| !off && exporter.as_deref() != Some("none"))
+            endpoint.filter(|_| !off && vars.direct(exporter).as_deref() != Some("none"))
         };
-        let (traces_endpoint, metrics_endpoint) = (export("TRACES"), export("METRICS"));
+        let traces_endpoint =
+            endpoint("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER", faults);
+        let metrics =
+            endpoint("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_METRICS_EXPORTER", faults)
+                .map(|endpoint| MetricsExport::load(endpoint, vars, faults));
         let protocol = vars.direct("OTEL_EXPORTER_OTLP_PROTOCOL");
         if let Some(protocol) = protocol.filter(|protocol| protocol != "grpc")
-            && (traces_endpoint.is_some() || metrics_endpoint.is_some())
+            && (traces_endpoint.is_some() || metrics.is_some())
         {
             let reason = format!("is `{protocol}`, but only `grpc` is supported");
             faults.push("OTEL_EXPORTER_OTLP_PROTOCOL", reason);
         }
         let service_name = maybe(vars, "OTEL_SERVICE_NAME", faults);
-        Self { log, format, color, service_name, traces_endpoint, metrics_endpoint }
+        Self { log, format, color, service_name, traces_endpoint, metrics }
     }
 }
 
@@ -119,24 +128,30 @@ impl Settings {
 #[must_use = "spans of the last seconds are lost unless this is shut down"]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    metrics: Option<SdkMeterProvider>,
+    metrics: Option<export::Running>,
 }
 
 impl Telemetry {
     /// Sends what is not sent yet, for at most 5 s each for traces and metrics. The last thing in `main`.
     pub async fn shutdown(self) {
-        // The exporters block, and need the runtime to go on meanwhile.
-        let flushed = tokio::task::spawn_blocking(move || {
-            let traces = self.traces.map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT));
-            let metrics = self.metrics.map(|metrics| metrics.shutdown_with_timeout(FLUSH_TIMEOUT));
-            [traces, metrics].into_iter().flatten().find_map(Result::err)
-        });
-        // The SDK ignores its own deadline for metrics.
-        match tokio::time::timeout(FLUSH_TIMEOUT * 2, flushed).await {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(error))) => warn!(%error, "the last telemetry could not be sent"),
-            Ok(Err(error)) => warn!(%error, "the last telemetry could not be sent"),
-            Err(_) => warn!("the last telemetry was not sent in time"),
+        let Self { traces, metrics } = self;
+        let metrics = async { metrics?.shutdown().await.err() };
+        let traces = async {
+            // The exporter blocks, and needs the runtime to go on meanwhile.
+            let end = move || traces.map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT));
+            match tokio::task::spawn_blocking(end).await {
+                Ok(ended) => ended.and_then(Result::err).map(|error| error.to_string()),
+                Err(error) => Some(error.to_string()),
+            }
+        };
+        let (metrics, traces) =
+            tokio::join!(timeout(FLUSH_TIMEOUT, metrics), timeout(FLUSH_TIMEOUT * 2, traces));
+        for (ended, what) in [(metrics, "metrics"), (traces, "traces")] {
+            match ended {
+                Ok(None) => {}
+                Ok(Some(error)) => warn!(error, "the last {what} could not be sent"),
+                Err(_) => warn!("the last {what} were not sent in time"),
+            }
         }
     }
 }
@@ -167,20 +182,16 @@ pub fn init_with(service: &'static str, settings: &Settings) -> Result<Telemetry
     if built.is_err() {
         STARTED.store(false, Ordering::SeqCst);
     }
-    let (telemetry, traces, filter) = built?;
+    let (exporter, traces, filter) = built?;
 
     global::set_text_map_propagator(TraceContextPropagator::new());
     global::set_tracer_provider(traces.clone());
-    if let Some(metrics) = &telemetry.metrics {
-        global::set_meter_provider(metrics.clone());
-        process::observe(&global::meter("postern"));
-    }
     let subscriber = subscriber(settings, &traces, filter, std::io::stderr);
     if subscriber.try_init().is_err() {
         // Somebody, such as a test harness, has its own subscriber: it stays.
         return Ok(Telemetry::default());
     }
-    Ok(telemetry)
+    Ok(Telemetry { traces: Some(traces), metrics: exporter.map(Exporter::start) })
 }
 
 fn subscriber<W>(
@@ -205,7 +216,7 @@ where
     tracing_subscriber::registry().with(log).with(otel)
 }
 
-type Built = (Telemetry, SdkTracerProvider, EnvFilter);
+type Built = (Option<Exporter>, SdkTracerProvider, EnvFilter);
 
 fn build(service: &'static str, settings: &Settings) -> Result<Built, Faults> {
     let mut faults = Faults::new();
@@ -227,21 +238,17 @@ fn build(service: &'static str, settings: &Settings) -> Result<Built, Faults> {
         }
     }
     let mut metrics = None;
-    if let Some(endpoint) = &settings.metrics_endpoint {
-        match MetricExporter::builder().with_tonic().with_endpoint(endpoint).build() {
-            Ok(exporter) => {
-                let builder = SdkMeterProvider::builder().with_resource(resource);
-                metrics = Some(builder.with_periodic_exporter(exporter).build());
-            }
+    if let Some(export) = &settings.metrics {
+        match Exporter::new(export.clone(), resource) {
+            Ok(exporter) => metrics = Some(exporter),
             Err(error) => faults.push(
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
-                format!("is `{endpoint}`, where metrics cannot be sent: {error}"),
+                format!("is `{}`, where metrics cannot be sent: {error}", export.endpoint),
             ),
         }
     }
     faults.check()?;
-    let traces = traces.build();
-    Ok((Telemetry { traces: Some(traces.clone()), metrics }, traces, filter))
+    Ok((metrics, traces.build(), filter))
 }
 
 /// The trace context of `span` as headers (`traceparent`, `tracestate`), to go with a message. Empty

@@ -37,6 +37,9 @@ pub struct Config {
     /// The dispatcher's internal port, `host:port`: `POSTERN_DISPATCHER_INTERNAL_ADDRESS`. `None`
     /// only where the topics are handed in.
     pub dispatcher: Option<String>,
+    /// For how long one replica relays events without saying so again, which it does three times in
+    /// that: after a kill, events wait for at most so long. `POSTERN_RELAY_LEASE_SECONDS`, 6.
+    pub relay_lease: Duration,
     /// How long calls and streams may go on after a stop is asked for: `POSTERN_DRAIN_SECONDS`, 20.
     pub drain: Duration,
 }
@@ -76,6 +79,9 @@ pub struct FleetConfig {
     /// Where the certificate authority is kept: `POSTERN_CA_DIR`, `/var/lib/postern/ca`. Replicas
     /// share it.
     pub ca_dir: PathBuf,
+    /// Where the authority's certificate is written besides, as `ca.pem`, for others to mount without
+    /// seeing the key: `POSTERN_CA_PUBLISH_DIR`, nowhere.
+    pub ca_publish_dir: Option<PathBuf>,
     /// DNS names and addresses in our own certificate, for clients that look at those:
     /// `POSTERN_SERVER_NAMES`, comma separated. Postern's own clients check our SPIFFE id instead.
     pub server_names: Vec<String>,
@@ -103,6 +109,11 @@ impl Config {
             "POSTERN_DISPATCHER_INTERNAL_ADDRESS",
             &mut faults,
         );
+        let relay_lease = optional(vars, "POSTERN_RELAY_LEASE_SECONDS", Seconds(6), &mut faults);
+        // Less, and a database that is slow for a moment would hand the work to and fro.
+        if !(Seconds(3)..=Seconds(300)).contains(&relay_lease) {
+            faults.push("POSTERN_RELAY_LEASE_SECONDS", "must be from 3 to 300");
+        }
         let drain = optional(vars, "POSTERN_DRAIN_SECONDS", Seconds(20), &mut faults).into();
         let (Some(database), Some(fleet), Some(operator_key)) = (database, fleet, operator_key)
         else {
@@ -118,6 +129,7 @@ impl Config {
             operator_key,
             amqp_url,
             dispatcher,
+            relay_lease: relay_lease.into(),
             drain,
         })
     }
@@ -170,13 +182,23 @@ impl FleetConfig {
     fn load(vars: &Vars<'_>, faults: &mut Faults) -> Option<Self> {
         let join_token = strong(vars, "POSTERN_JOIN_TOKEN", faults);
         let ca_dir = optional(vars, "POSTERN_CA_DIR", PathBuf::from("/var/lib/postern/ca"), faults);
+        let ca_publish_dir = maybe::<PathBuf>(vars, "POSTERN_CA_PUBLISH_DIR", faults);
+        if ca_publish_dir.as_ref() == Some(&ca_dir) {
+            faults.push("POSTERN_CA_PUBLISH_DIR", "is POSTERN_CA_DIR, where the key is");
+        }
         let server_names = list(vars, "POSTERN_SERVER_NAMES", faults);
         let host_lease = optional(vars, "POSTERN_HOST_LEASE_SECONDS", Seconds(15), faults);
         // Agents report every few seconds: less than two reports would move interfaces for nothing.
         if host_lease < Seconds(5) {
             faults.push("POSTERN_HOST_LEASE_SECONDS", "must be 5 or more");
         }
-        Some(Self { join_token: join_token?, ca_dir, server_names, host_lease: host_lease.into() })
+        Some(Self {
+            join_token: join_token?,
+            ca_dir,
+            ca_publish_dir,
+            server_names,
+            host_lease: host_lease.into(),
+        })
     }
 }
 
@@ -283,6 +305,8 @@ mod tests {
             ("POSTERN_API_TLS_CERT", "/tmp/cert.pem"),
             ("POSTERN_QUOTA_VPCS", "many"),
             ("POSTERN_HOST_LEASE_SECONDS", "1"),
+            ("POSTERN_RELAY_LEASE_SECONDS", "1"),
+            ("POSTERN_CA_PUBLISH_DIR", "/var/lib/postern/ca"),
             ("POSTERN_DATABASE_CONNECTIONS", "1"),
         ]));
         let faults = Config::load(&vars).unwrap_err();
@@ -293,6 +317,8 @@ mod tests {
             "POSTERN_API_TLS_KEY",
             "POSTERN_QUOTA_VPCS",
             "POSTERN_HOST_LEASE_SECONDS",
+            "POSTERN_RELAY_LEASE_SECONDS",
+            "POSTERN_CA_PUBLISH_DIR",
             "POSTERN_DATABASE_CONNECTIONS",
         ] {
             assert!(named.contains(&name), "{name} is not in {named:?}");

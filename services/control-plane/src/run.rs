@@ -31,7 +31,7 @@ use crate::api::auth::Authenticator;
 use crate::api::identity::Identity;
 use crate::api::outcomes::Outcomes;
 use crate::app::{App, TopicAccess};
-use crate::config::Config;
+use crate::config::{Config, FleetConfig};
 use crate::fleet::{CERTIFICATE_LIFETIME, Fleet, FleetMetrics};
 use crate::pokes::Pokes;
 use crate::store::{Store, relay};
@@ -140,11 +140,8 @@ pub async fn prepare(config: Config, parts: Parts) -> anyhow::Result<ControlPlan
         // The error of the parser repeats the URL, which has a password in it.
         .map_err(|_| anyhow!("POSTERN_DATABASE_URL is not a PostgreSQL URL"))?;
 
-    let (directory, ca_clock) = (config.fleet.ca_dir.clone(), Arc::clone(&clock));
-    let authority =
-        tokio::task::spawn_blocking(move || Authority::load_or_create(&directory, ca_clock))
-            .await?
-            .context("opening the certificate authority (POSTERN_CA_DIR)")?;
+    let (fleet, ca_clock) = (config.fleet.clone(), Arc::clone(&clock));
+    let authority = tokio::task::spawn_blocking(move || open_authority(&fleet, ca_clock)).await??;
     let authority = Arc::new(authority);
     let me = SpiffeId::service("control-plane")?;
     let own = authority
@@ -307,7 +304,8 @@ impl ControlPlane {
             let again = relay::again(&mut db, AGAIN).await?;
             info!(again, "events of the last hour are published again: the bus had forgotten them");
         }
-        let relay = Relay::new(store.clone(), Arc::clone(&self.bus.publisher), relay_metrics);
+        let relay = Relay::new(store.clone(), Arc::clone(&self.bus.publisher), relay_metrics)
+            .lease(self.config.relay_lease);
         parts.spawn(until("relay", relay.run(self.app.pokes.clone(), stop.clone())));
         if let Some(amqp) = self.amqp.take() {
             let stop = stop.clone();
@@ -367,6 +365,18 @@ impl ControlPlane {
             }
         }
     }
+}
+
+/// Opens the authority, and shows its certificate where others look for it.
+fn open_authority(fleet: &FleetConfig, clock: Arc<dyn Clock>) -> anyhow::Result<Authority> {
+    let authority = Authority::load_or_create(&fleet.ca_dir, clock)
+        .context("opening the certificate authority (POSTERN_CA_DIR)")?;
+    if let Some(directory) = &fleet.ca_publish_dir {
+        authority
+            .publish(directory)
+            .context("publishing the authority's certificate (POSTERN_CA_PUBLISH_DIR)")?;
+    }
+    Ok(authority)
 }
 
 /// A part that ends when it is asked to stop, and never fails.

@@ -14,7 +14,7 @@ use postern_runtime::config::{
 use url::Url;
 
 use crate::deliver::SchedulerConfig;
-use crate::deliver::email::{MailConfig, MailTls};
+use crate::deliver::email::{self, MailConfig, MailTls};
 use crate::deliver::outbound::OutboundPolicy;
 use crate::identity::EnrolmentConfig;
 
@@ -36,9 +36,12 @@ pub struct DispatcherConfig {
     pub outbound: OutboundPolicy,
     /// `POSTERN_OUTBOUND_CA_FILE`, none: authorities that webhooks trust besides the machine's, PEM.
     pub outbound_ca_file: Option<PathBuf>,
-    /// `POSTERN_WEBHOOK_TIMEOUT_SECONDS`, 15: for one attempt.
+    /// `POSTERN_WEBHOOK_TIMEOUT_SECONDS`, 15: for one attempt. What a killed dispatcher had under way
+    /// waits for that long and 5 s before it is tried again; with a mail server, for 35 s at least.
     pub webhook_timeout: Duration,
-    /// `POSTERN_SMTP_*`: the mail server; without `POSTERN_SMTP_HOST` mails are not sent.
+    /// `POSTERN_SMTP_*`: the mail server; without `POSTERN_SMTP_HOST` mails are not sent. `_TLS` is
+    /// `starttls` (default), `implicit` or `none`; `_PORT` by default 587, 465 or 25; `_CA_FILE`:
+    /// authorities to trust besides the machine's, PEM; `_USER` and `_PASSWORD`, none; `_FROM`, required.
     pub mail: Option<MailConfig>,
     /// `POSTERN_DELIVERIES_IN_FLIGHT`, 256, and `POSTERN_DELIVERIES_PER_TARGET`, 32.
     pub scheduler: SchedulerConfig,
@@ -137,6 +140,8 @@ impl DispatcherConfig {
         let connections =
             u32::try_from(bounded(vars, "POSTERN_DATABASE_CONNECTIONS", 16, faults)).ok();
         let mail = mail(vars, faults);
+        let longest = mail.as_ref().map_or(timeout, |_| timeout.max(email::TIMEOUT));
+        let scheduler = SchedulerConfig { lease: SchedulerConfig::lease_of(longest), ..scheduler };
         let outbound = OutboundPolicy {
             allow: list(vars, "POSTERN_OUTBOUND_ALLOW", faults),
             ports: list(vars, "POSTERN_OUTBOUND_PORTS", faults),
@@ -181,7 +186,9 @@ fn mail(vars: &Vars<'_>, faults: &mut Faults) -> Option<MailConfig> {
         faults.push("POSTERN_SMTP_PASSWORD", "user and password are given both or not at all");
     }
     let from = required::<Address>(vars, "POSTERN_SMTP_FROM", faults)?;
-    Some(MailConfig { host, port, tls, credentials: user.zip(password), from })
+    // A path already, so that there is no NAME_FILE of it.
+    let ca_file = vars.direct("POSTERN_SMTP_CA_FILE").map(PathBuf::from);
+    Some(MailConfig { host, port, tls, ca_file, credentials: user.zip(password), from })
 }
 
 impl ProcessConfig {
@@ -273,6 +280,7 @@ mod tests {
         let config = ProcessConfig::load(&vars).unwrap();
         assert_eq!(config.listen.port(), 50061);
         assert_eq!(config.dispatcher.webhook_timeout, Duration::from_secs(15));
+        assert_eq!(config.dispatcher.scheduler.lease, Duration::from_secs(20));
         assert!(config.dispatcher.mail.is_none() && config.dispatcher.outbound.allow.is_empty());
     }
 }

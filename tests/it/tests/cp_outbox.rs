@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postern_control_plane::store::Store;
 use postern_control_plane::tasks::amqp::AmqpPublisher;
-use postern_control_plane::tasks::relay::{Relay, RelayMetrics};
+use postern_control_plane::tasks::relay::{LEASE, Relay, RelayMetrics};
 use postern_dispatcher::consume::amqp::AmqpSource;
 use postern_it::cp::Cp;
 use postern_model::id::EndpointId;
@@ -246,6 +246,69 @@ async fn one_relays_at_a_time_and_who_lost_the_lease_marks_nothing() {
     assert_eq!(report.published, 0, "the other has marked it: {report:?}");
     assert!(!asleep.pass().await.unwrap().leads);
     assert_eq!(left(&cp.pool).await, 0);
+}
+
+/// A bus that takes its time, until the lease of its relay was extended thrice, or for ever.
+struct Tough {
+    pool: PgPool,
+    other: tokio::sync::Mutex<Relay>,
+    ends: bool,
+}
+
+impl Tough {
+    async fn expires(&self) -> chrono::DateTime<chrono::Utc> {
+        sqlx::query_scalar("SELECT expires_at FROM lease WHERE name = $1")
+            .bind(LEASE)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+#[async_trait]
+impl Publisher for Tough {
+    async fn publish(&self, batch: &[Message]) -> Vec<Result<(), PublishError>> {
+        let mut other = self.other.lock().await;
+        if !self.ends {
+            sqlx::query("UPDATE lease SET expires_at = now()").execute(&self.pool).await.unwrap();
+            assert!(other.pass().await.unwrap().leads);
+            return std::future::pending().await;
+        }
+        let mut last = self.expires().await;
+        let mut extended = 0;
+        while extended < 3 {
+            assert!(!other.pass().await.unwrap().leads, "the lease ran out under the work");
+            let now = self.expires().await;
+            extended += usize::from(now > last);
+            last = now;
+        }
+        batch.iter().map(|_| Ok(())).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_short_lease_outlasts_a_slow_bus_and_a_lost_one_ends_the_work() {
+    let cp = Cp::start().await;
+    let lasting = Duration::from_millis(1500);
+    let bus = || {
+        let key = String::new();
+        Arc::new(Against { key, taken: Mutex::default(), away: AtomicBool::new(false) })
+    };
+    let tough = |ends| {
+        let other = tokio::sync::Mutex::new(relay(&cp.app.store, bus()).lease(lasting));
+        let bus = Arc::new(Tough { pool: cp.pool.clone(), other, ends });
+        relay(&cp.app.store, bus).lease(lasting)
+    };
+    append(&cp.pool, endpoint(), 1).await;
+    let mut one = tough(true);
+    let report = one.pass().await.unwrap();
+    assert_eq!((report.leads, report.published), (true, 1), "{report:?}");
+    one.give_back().await.unwrap();
+
+    append(&cp.pool, endpoint(), 1).await;
+    let report = timeout(PATIENCE, tough(false).pass()).await.expect("it is left").unwrap();
+    assert_eq!((report.leads, report.published), (false, 0), "{report:?}");
+    assert_eq!(left(&cp.pool).await, 0, "the other has published it");
 }
 
 fn amqp(url: &str) -> Arc<AmqpPublisher> {

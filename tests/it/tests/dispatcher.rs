@@ -9,6 +9,8 @@ mod events;
 mod mail;
 #[path = "dispatcher/statements.rs"]
 mod statements;
+#[path = "dispatcher/tls.rs"]
+mod tls;
 #[path = "dispatcher/topics.rs"]
 mod topics;
 #[path = "dispatcher/webhooks.rs"]

@@ -1,6 +1,9 @@
 //! The whole system as processes: what a consumer, a provider and a subscriber see.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "system/telemetry.rs"]
+mod telemetry;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ use crate::rabbitmq::{Node, Vhost};
 use crate::smtp::MailSink;
 
 /// What is waited for comes in less than this, or the test fails. Beside a compiler things take a
-/// while; a lease that a killed process held takes half a minute to run out.
+/// while, and a lease that a killed process held has to run out first.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The port of the VPCs' resolvers.
@@ -85,6 +85,8 @@ pub struct Setup {
     pub agents_at: Option<Ipv4Addr>,
     /// After how long a silent host loses its interfaces, in seconds.
     pub host_lease: u64,
+    /// The collector that the processes send traces and metrics to.
+    pub collector: Option<SocketAddr>,
 }
 
 impl Default for Setup {
@@ -95,6 +97,7 @@ impl Default for Setup {
             own_rabbitmq: false,
             agents_at: None,
             host_lease: 15,
+            collector: None,
         }
     }
 }
@@ -114,6 +117,7 @@ pub struct Deployment {
     directory: PathBuf,
     home: Block,
     fleet: SocketAddr,
+    collector: Option<SocketAddr>,
     // After the processes: they let go of these first.
     database: Database,
     broker: Option<Node>,
@@ -160,6 +164,7 @@ impl Deployment {
             directory,
             home,
             fleet,
+            collector: setup.collector,
             database,
             broker,
             _leash: leash,
@@ -227,6 +232,16 @@ impl Deployment {
         options.connect(&self.database_url).await.expect("the database")
     }
 
+    /// Each of its programs, and what it calls itself in traces.
+    pub fn names(&self) -> Vec<(Program, &'static str)> {
+        let name = |program| match program {
+            Program::ControlPlane => "postern-control-plane",
+            Program::Dispatcher => "postern-dispatcher",
+            Program::Agent(_) => "postern-agent",
+        };
+        self.programs().into_iter().map(|program| (program, name(program))).collect()
+    }
+
     fn programs(&self) -> Vec<Program> {
         self.processes.iter().map(|(program, _)| *program).collect()
     }
@@ -250,7 +265,6 @@ impl Deployment {
     }
 
     fn add_control_plane(&mut self, amqp_url: &str, host_lease: u64) {
-        let ca = self.directory.join("ca");
         let settings = [
             ("POSTERN_DATABASE_URL", self.database_url.clone()),
             ("POSTERN_DATABASE_CONNECTIONS", "8".to_owned()),
@@ -258,7 +272,8 @@ impl Deployment {
             ("POSTERN_OPERATOR_KEY", OPERATOR_KEY.to_owned()),
             ("POSTERN_JOIN_TOKEN", JOIN_TOKEN.to_owned()),
             ("POSTERN_DISPATCHER_INTERNAL_ADDRESS", self.at(50062)),
-            ("POSTERN_CA_DIR", ca.display().to_string()),
+            ("POSTERN_CA_DIR", self.directory.join("ca").display().to_string()),
+            ("POSTERN_CA_PUBLISH_DIR", self.directory.join("published").display().to_string()),
             ("POSTERN_LISTEN", self.at(50051)),
             ("POSTERN_AGENT_LISTEN", self.fleet.to_string()),
             ("POSTERN_HOST_LEASE_SECONDS", host_lease.to_string()),
@@ -322,11 +337,30 @@ impl Deployment {
             ("POSTERN_DRAIN_SECONDS", "2".to_owned()),
         ];
         let admin = SocketAddr::from((admin, 9102 + u16::try_from(number).unwrap()));
-        Process::new("postern-agent", &name, &self.directory, admin, &settings)
+        Process::new(
+            "postern-agent",
+            &name,
+            &self.directory,
+            admin,
+            &self.with_telemetry(&settings),
+        )
+    }
+
+    /// These settings, and where telemetry goes, at once rather than every few seconds.
+    fn with_telemetry(&self, settings: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+        let mut all = settings.to_vec();
+        if let Some(collector) = self.collector {
+            all.extend([
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")),
+                ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
+                ("OTEL_METRIC_EXPORT_INTERVAL", "500".to_owned()),
+            ]);
+        }
+        all
     }
 
     fn ca_file(&self) -> String {
-        self.directory.join("ca/ca.pem").display().to_string()
+        self.directory.join("published/ca.pem").display().to_string()
     }
 
     fn add(
@@ -335,10 +369,11 @@ impl Deployment {
         executable: &str,
         name: &str,
         admin_port: u16,
-        settings: &[(&str, String)],
+        settings: &[(&'static str, String)],
     ) {
         let admin = SocketAddr::from((self.address(), admin_port));
-        let process = Process::new(executable, name, &self.directory, admin, settings);
+        let settings = self.with_telemetry(settings);
+        let process = Process::new(executable, name, &self.directory, admin, &settings);
         self.processes.push((program, process));
     }
 }

@@ -3,7 +3,9 @@
 pub mod deployment;
 pub mod leash;
 pub mod netns;
+pub mod otlp;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod receiver;
 pub mod smtp;
+pub mod tls;

@@ -1,7 +1,8 @@
 //! A mail server that keeps what it is sent.
 //!
 //! It is the far side of the dispatcher's mail path, so it speaks SMTP (RFC 5321) as servers do and can
-//! behave badly: refuse for now, refuse for good, go silent, hang up.
+//! behave badly: refuse for now, refuse for good, go silent, hang up. It can protect the connection, by
+//! STARTTLS (RFC 3207) or from the first byte on, and want a user and a password (RFC 4954).
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -9,10 +10,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// Longer mails and lines are a fault of the sender under test.
 const LARGEST_MAIL: usize = 1 << 20;
@@ -30,6 +32,27 @@ pub enum Reception {
     Silence,
     /// Hangs up after the recipient was named.
     HangUp,
+}
+
+/// How the server protects its connections.
+#[derive(Clone)]
+pub enum Protection {
+    /// Not at all.
+    None,
+    /// By STARTTLS; it takes no mail before.
+    StartTls(Arc<rustls::ServerConfig>),
+    /// From the first byte on.
+    Implicit(Arc<rustls::ServerConfig>),
+}
+
+impl std::fmt::Debug for Protection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::StartTls(_) => "StartTls",
+            Self::Implicit(_) => "Implicit",
+        })
+    }
 }
 
 /// A mail that was taken.
@@ -91,6 +114,9 @@ struct State {
     mails: watch::Sender<Vec<Mail>>,
     script: Mutex<VecDeque<Reception>>,
     otherwise: Mutex<Reception>,
+    protection: Protection,
+    /// The user and the password without whom no mail is taken.
+    account: Option<(String, String)>,
 }
 
 /// The server. It ends when dropped.
@@ -115,12 +141,27 @@ impl MailSink {
     /// # Errors
     /// When the address is taken.
     pub async fn start_at(address: SocketAddr) -> Result<Self> {
+        Self::start_with(address, Protection::None, None).await
+    }
+
+    /// Starts one that protects its connections, and takes mails from this user with this password
+    /// alone.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn start_with(
+        address: SocketAddr,
+        protection: Protection,
+        account: Option<(&str, &str)>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             mails: watch::Sender::new(Vec::new()),
             script: Mutex::default(),
             otherwise: Mutex::new(Reception::Accept),
+            protection,
+            account: account.map(|(user, password)| (user.to_owned(), password.to_owned())),
         });
         let served = Arc::clone(&state);
         let task = tokio::spawn(async move {
@@ -184,52 +225,121 @@ impl Drop for MailSink {
 
 async fn session(stream: TcpStream, state: &State) -> Result<()> {
     let mut stream = BufReader::new(stream);
+    match &state.protection {
+        Protection::None => {
+            say(&mut stream, GREETING).await?;
+            talk(&mut stream, state, false).await.map(drop)
+        }
+        Protection::StartTls(config) => {
+            say(&mut stream, GREETING).await?;
+            match talk(&mut stream, state, true).await? {
+                Talk::Over => Ok(()),
+                Talk::StartTls => {
+                    // What came in clear before the handshake is not listened to (RFC 3207 section 6).
+                    anyhow::ensure!(stream.buffer().is_empty(), "words before the handshake");
+                    let accepted = TlsAcceptor::from(Arc::clone(config));
+                    let mut stream = BufReader::new(accepted.accept(stream.into_inner()).await?);
+                    talk(&mut stream, state, false).await.map(drop)
+                }
+            }
+        }
+        Protection::Implicit(config) => {
+            let accepted =
+                TlsAcceptor::from(Arc::clone(config)).accept(stream.into_inner()).await?;
+            let mut stream = BufReader::new(accepted);
+            say(&mut stream, GREETING).await?;
+            talk(&mut stream, state, false).await.map(drop)
+        }
+    }
+}
+
+const GREETING: &str = "220 sink.postern.test ESMTP";
+
+/// How a talk ended.
+enum Talk {
+    /// With the connection.
+    Over,
+    /// With the client's wish for TLS.
+    StartTls,
+}
+
+/// Speaks with a client, in clear and to be protected by STARTTLS, or as it is.
+async fn talk<S>(stream: &mut BufReader<S>, state: &State, in_clear: bool) -> Result<Talk>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut from, mut to) = (String::new(), Vec::new());
-    say(&mut stream, "220 sink.postern.test ESMTP").await?;
+    let mut known = state.account.is_none();
     loop {
-        let line = line(&mut stream).await?;
+        let line = line(stream).await?;
         let upper = line.to_ascii_uppercase();
         if upper.starts_with("EHLO") {
-            say(&mut stream, "250-sink.postern.test\r\n250-8BITMIME\r\n250 SMTPUTF8").await?;
+            let mut told = "250-sink.postern.test\r\n250-8BITMIME\r\n".to_owned();
+            told += match (in_clear, &state.account) {
+                (true, _) => "250-STARTTLS\r\n",
+                (false, Some(_)) => "250-AUTH PLAIN\r\n",
+                (false, None) => "",
+            };
+            say(stream, &format!("{told}250 SMTPUTF8")).await?;
+        } else if upper == "STARTTLS" && in_clear {
+            say(stream, "220 2.0.0 go on").await?;
+            return Ok(Talk::StartTls);
+        } else if in_clear && (upper.starts_with("MAIL") || upper.starts_with("AUTH")) {
+            say(stream, "530 5.7.0 STARTTLS first").await?;
+        } else if upper.starts_with("AUTH PLAIN ") {
+            known = is_account(&line["AUTH PLAIN ".len()..], state);
+            let answer = if known { "235 2.7.0 welcome" } else { "535 5.7.8 nobody we know" };
+            say(stream, answer).await?;
+        } else if !known && upper.starts_with("MAIL") {
+            say(stream, "530 5.7.0 who are you?").await?;
         } else if upper.starts_with("MAIL FROM:") {
             (from, to) = (address(&line), Vec::new());
-            say(&mut stream, "250 2.1.0 ok").await?;
+            say(stream, "250 2.1.0 ok").await?;
         } else if upper.starts_with("RCPT TO:") {
             let scripted = state.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let otherwise = *state.otherwise.lock().unwrap_or_else(PoisonError::into_inner);
             match scripted.unwrap_or(otherwise) {
                 Reception::Accept => {
                     to.push(address(&line));
-                    say(&mut stream, "250 2.1.5 ok").await?;
+                    say(stream, "250 2.1.5 ok").await?;
                 }
-                Reception::Later => say(&mut stream, "451 4.3.0 try again later").await?,
-                Reception::Never => say(&mut stream, "550 5.1.1 no such user").await?,
+                Reception::Later => say(stream, "451 4.3.0 try again later").await?,
+                Reception::Never => say(stream, "550 5.1.1 no such user").await?,
                 Reception::Silence => std::future::pending().await,
-                Reception::HangUp => return Ok(()),
+                Reception::HangUp => return Ok(Talk::Over),
             }
         } else if upper == "DATA" && !to.is_empty() {
-            say(&mut stream, "354 go on").await?;
-            let raw = data(&mut stream).await?;
+            say(stream, "354 go on").await?;
+            let raw = data(stream).await?;
             let mail = Mail { from: std::mem::take(&mut from), to: std::mem::take(&mut to), raw };
             // Kept before it is acknowledged: a sender that was told so finds it here.
             state.mails.send_modify(|mails| mails.push(mail));
-            say(&mut stream, "250 2.0.0 kept").await?;
+            say(stream, "250 2.0.0 kept").await?;
         } else if upper == "DATA" {
-            say(&mut stream, "503 5.5.1 for whom?").await?;
+            say(stream, "503 5.5.1 for whom?").await?;
         } else if upper == "QUIT" {
-            return say(&mut stream, "221 2.0.0 bye").await;
+            say(stream, "221 2.0.0 bye").await?;
+            return Ok(Talk::Over);
         } else if upper.starts_with("HELO") || upper == "NOOP" {
-            say(&mut stream, "250 ok").await?;
+            say(stream, "250 ok").await?;
         } else if upper == "RSET" {
             (from, to) = (String::new(), Vec::new());
-            say(&mut stream, "250 ok").await?;
+            say(stream, "250 ok").await?;
         } else {
-            say(&mut stream, "500 5.5.2 unknown").await?;
+            say(stream, "500 5.5.2 unknown").await?;
         }
     }
 }
 
-async fn data(stream: &mut BufReader<TcpStream>) -> Result<String> {
+/// Whether these are the user and the password, in the form of PLAIN (RFC 4616).
+fn is_account(packed: &str, state: &State) -> bool {
+    let given = base64::engine::general_purpose::STANDARD.decode(packed.trim());
+    let wanted =
+        state.account.as_ref().map(|(user, password)| format!("\0{user}\0{password}").into_bytes());
+    given.ok() == wanted
+}
+
+async fn data<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<String> {
     let mut raw = String::new();
     loop {
         let line = line(stream).await?;
@@ -242,7 +352,7 @@ async fn data(stream: &mut BufReader<TcpStream>) -> Result<String> {
     }
 }
 
-async fn line(stream: &mut BufReader<TcpStream>) -> Result<String> {
+async fn line<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<String> {
     let mut line = Vec::new();
     let read = stream.take(LARGEST_MAIL as u64).read_until(b'\n', &mut line).await?;
     anyhow::ensure!(read > 0 && line.ends_with(b"\r\n"), "the client went away");
@@ -250,8 +360,13 @@ async fn line(stream: &mut BufReader<TcpStream>) -> Result<String> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> Result<()> {
-    Ok(stream.write_all(format!("{line}\r\n").as_bytes()).await?)
+async fn say<S>(stream: &mut BufReader<S>, line: &str) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+    // TLS keeps what is written until it is flushed.
+    Ok(stream.flush().await?)
 }
 
 /// What stands between `<` and `>`.

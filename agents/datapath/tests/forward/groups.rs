@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use postern_datapath::{Ending, InterfaceSpec, RefusedReason};
+use postern_datapath::{CutReason, Ending, InterfaceSpec, Metrics, RefusedReason};
 use postern_model::net::Cidr;
 use postern_model::security::{PortRange, Protocol, allows};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 
 use crate::support::*;
 
@@ -30,6 +32,45 @@ fn a_source_that_no_rule_allows_gets_no_answer_while_an_allowed_one_gets_through
     assert_silence(stranger, &spec);
     assert_echo(&mut connect_from(friend, front(&spec), PATIENCE).unwrap());
     assert_eq!(usage(&datapath, &spec).accepted, 1, "the stranger was never accepted");
+}
+
+#[test]
+fn attempts_that_no_rule_allows_are_counted_for_their_interface_and_outlive_its_sockets() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(registry.sub_registry_with_prefix("fw"));
+    let datapath = start_with(|config| config.metrics = metrics);
+    let (mut knocked, quiet) = (interface(&[echo()]), interface(&[echo()]));
+    let friend = address();
+    knocked.ingress = only(friend);
+    datapath.apply(knocked.clone()).unwrap();
+    datapath.apply(quiet.clone()).unwrap();
+    assert_echo(&mut connect_from(friend, front(&knocked), PATIENCE).unwrap());
+    assert_echo(&mut connect(front(&quiet)));
+    assert_eq!(usage(&datapath, &knocked).dropped, 0, "nobody was kept out");
+
+    for _ in 0..3 {
+        assert_silence(address(), &knocked);
+    }
+    let counted = usage(&datapath, &knocked).dropped;
+    assert!(counted >= 3, "each attempt is a packet at least, {counted} are counted");
+    assert_eq!(usage(&datapath, &quiet).dropped, 0);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    for (spec, count) in [(&knocked, counted), (&quiet, 0)] {
+        let line = format!("fw_packets_dropped_total{{interface=\"{}\"}} {count}\n", spec.id);
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+
+    knocked.serving = false;
+    datapath.apply(knocked.clone()).unwrap();
+    knocked.serving = true;
+    datapath.apply(knocked.clone()).unwrap();
+    assert_silence(address(), &knocked);
+    assert!(usage(&datapath, &knocked).dropped > counted, "new sockets count on");
+    datapath.remove(knocked.id, CutReason::Policy).unwrap();
+    text.clear();
+    encode(&mut text, &registry).unwrap();
+    assert!(!text.contains(&knocked.id.to_string()), "a series outlives its interface");
 }
 
 #[test]

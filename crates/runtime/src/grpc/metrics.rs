@@ -1,11 +1,7 @@
 //! What is counted of every call.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry::KeyValue;
-use opentelemetry::global;
-use opentelemetry::metrics::Histogram as OtelHistogram;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -32,30 +28,22 @@ struct OutcomeLabels {
 }
 
 /// The calls of a server by method and code. The labels are closed: methods come from the server's
-/// descriptors, codes from gRPC. The durations also go to OpenTelemetry, when it exports metrics.
+/// descriptors, codes from gRPC.
 #[derive(Clone, Debug)]
 pub struct RpcMetrics {
     handled: Family<OutcomeLabels, Counter>,
     seconds: Family<MethodLabel, Histogram, fn() -> Histogram>,
     in_flight: Family<MethodLabel, Gauge>,
-    exported: OtelHistogram<f64>,
 }
 
 impl RpcMetrics {
     /// Registers `grpc_server_handled_total`, `grpc_server_handling_seconds` and
-    /// `grpc_server_in_flight`: once a process, after telemetry was started.
+    /// `grpc_server_in_flight`: once a process.
     pub fn register(registry: &mut Registry) -> Self {
-        let exported = global::meter("postern")
-            .f64_histogram("rpc.server.call.duration")
-            .with_unit("s")
-            .with_description("Duration of a call, to the end of its answer")
-            .with_boundaries(BUCKETS.to_vec())
-            .build();
         let this = Self {
             handled: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             in_flight: Family::default(),
-            exported,
         };
         registry.register(
             "grpc_server_handled",
@@ -71,10 +59,10 @@ impl RpcMetrics {
         this
     }
 
-    pub(super) fn begin(&self, method: Arc<Method>) -> Meter {
+    pub(super) fn begin(&self, method: &Method) -> Meter {
         let label = MethodLabel { method: method.label.clone() };
         self.in_flight.get_or_create(&label).inc();
-        Meter { of: self.clone(), method, label, began: Instant::now() }
+        Meter { of: self.clone(), label, began: Instant::now() }
     }
 }
 
@@ -82,7 +70,6 @@ impl RpcMetrics {
 #[derive(Debug)]
 pub(super) struct Meter {
     of: RpcMetrics,
-    method: Arc<Method>,
     label: MethodLabel,
     began: Instant,
 }
@@ -96,15 +83,6 @@ impl Meter {
         self.of.handled.get_or_create(&labels).inc();
         self.of.seconds.get_or_create(&self.label).observe(lasted.as_secs_f64());
         self.of.in_flight.get_or_create(&self.label).dec();
-        self.of.exported.record(
-            lasted.as_secs_f64(),
-            &[
-                KeyValue::new("rpc.system", "grpc"),
-                KeyValue::new("rpc.service", self.method.service.clone()),
-                KeyValue::new("rpc.method", self.method.name.clone()),
-                KeyValue::new("rpc.response.status_code", code),
-            ],
-        );
         lasted
     }
 }

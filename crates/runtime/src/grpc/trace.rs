@@ -78,7 +78,7 @@ where
         let method = Arc::clone(self.layer.methods.of_path(request.uri().path()));
         let span = span(&method, &request);
         let limit = (!method.streaming).then_some(self.layer.unary_timeout);
-        let meter = self.layer.metrics.begin(method);
+        let meter = self.layer.metrics.begin(&method);
         let call = Call { meter: Some(meter), span: span.clone() };
         // The clone may not be ready: the one that was polled is called.
         let clone = self.inner.clone();

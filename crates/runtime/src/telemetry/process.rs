@@ -7,7 +7,6 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use opentelemetry::metrics::Meter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -21,6 +20,10 @@ pub(crate) struct Started {
 impl Started {
     pub(crate) fn uptime(&self) -> Duration {
         self.since.elapsed()
+    }
+
+    pub(crate) fn at(&self) -> SystemTime {
+        self.at
     }
 
     fn epoch_seconds(&self) -> f64 {
@@ -54,23 +57,11 @@ fn open_descriptors() -> Option<u64> {
 
 type Read = fn() -> Option<u64>;
 
-/// Name in Prometheus, name in OpenTelemetry, unit, help.
-const GAUGES: [(&str, &str, &str, &str, Read); 3] = [
-    (
-        "process_resident_memory_bytes",
-        "process.memory.usage",
-        "By",
-        "Memory in use by the process, in bytes",
-        resident_bytes,
-    ),
-    ("process_threads", "process.thread.count", "{thread}", "Threads of the process", threads),
-    (
-        "process_open_fds",
-        "process.unix.file_descriptor.count",
-        "{file_descriptor}",
-        "File descriptors open now",
-        open_descriptors,
-    ),
+/// Name, help, and where the figure is from.
+const GAUGES: [(&str, &str, Read); 3] = [
+    ("process_resident_memory_bytes", "Memory in use by the process, in bytes", resident_bytes),
+    ("process_threads", "Threads of the process", threads),
+    ("process_open_fds", "File descriptors open now", open_descriptors),
 ];
 
 /// The process's figures in a Prometheus registry.
@@ -87,28 +78,11 @@ impl Collector for ProcessCollector {
         };
         let began = started().epoch_seconds();
         gauge("process_start_time_seconds", "When the process started, since 1970", began)?;
-        for (name, _, _, help, read) in GAUGES {
+        for (name, help, read) in GAUGES {
             if let Some(value) = read() {
                 gauge(name, help, value as f64)?;
             }
         }
         Ok(())
     }
-}
-
-/// The same figures as OpenTelemetry gauges.
-pub(super) fn observe(meter: &Meter) {
-    for (_, name, unit, help, read) in GAUGES {
-        let gauge = meter.u64_observable_gauge(name).with_unit(unit).with_description(help);
-        gauge
-            .with_callback(move |observer| {
-                read().into_iter().for_each(|v| observer.observe(v, &[]))
-            })
-            .build();
-    }
-    let uptime = meter.f64_observable_gauge("process.uptime").with_unit("s");
-    uptime
-        .with_description("Time since the process started")
-        .with_callback(|observer| observer.observe(started().uptime().as_secs_f64(), &[]))
-        .build();
 }

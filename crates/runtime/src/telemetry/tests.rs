@@ -82,7 +82,7 @@ fn export_needs_an_endpoint_and_can_be_switched_off() {
         (&[(ALL, AT), ("OTEL_METRICS_EXPORTER", "none")], true, false),
     ] {
         let (settings, faults) = load(pairs);
-        let exported = (settings.traces_endpoint.is_some(), settings.metrics_endpoint.is_some());
+        let exported = (settings.traces_endpoint.is_some(), settings.metrics.is_some());
         assert_eq!(exported, (traces, metrics), "{pairs:?}");
         assert!(faults.is_empty(), "{faults:?}");
     }
@@ -94,6 +94,8 @@ fn bad_settings_are_named() {
         ("POSTERN_LOG", "info,=,"),
         ("POSTERN_LOG_FORMAT", "xml"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "often"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "long"),
     ] {
         let (_, faults) =
             load(&[(name, value), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")]);
@@ -101,11 +103,25 @@ fn bad_settings_are_named() {
     }
 }
 
+#[test]
+fn what_goes_with_an_export_is_read_whole_and_shown_nowhere() {
+    const AT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317");
+    let headers = |text| load(&[AT, ("OTEL_EXPORTER_OTLP_HEADERS", text)]);
+    let (settings, faults) = headers("Authorization=Bearer s3cret, x-team=doors");
+    assert!(faults.is_empty(), "{faults:?}");
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("x-team") && !shown.contains("s3cret"), "{shown}");
+    let (_, faults) = headers("s3cret");
+    assert!(faults.len() == 1 && !faults[0].contains("s3cret"), "{faults:?}");
+}
+
 #[tokio::test]
 async fn exporters_end_in_bounded_time_when_nobody_is_there() {
     let (settings, _) = load(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]);
-    let (telemetry, _, _) = build("postern-test", &settings).expect("exporters");
-    assert!(telemetry.traces.is_some() && telemetry.metrics.is_some());
+    let (exporter, traces, _) = build("postern-test", &settings).expect("exporters");
+    let metrics = exporter.map(Exporter::start);
+    assert!(metrics.is_some());
+    let telemetry = Telemetry { traces: Some(traces), metrics };
     let ended = tokio::time::timeout(FLUSH_TIMEOUT * 3, telemetry.shutdown()).await;
     assert!(ended.is_ok());
 }
@@ -144,16 +160,21 @@ async fn spans_and_metrics_reach_a_collector_before_the_process_ends() {
 
     let (settings, _) =
         load(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_SERVICE_NAME", "named-by-user")]);
-    let (telemetry, traces, filter) = build("postern-test", &settings).expect("exporters");
-    let metrics = telemetry.metrics.clone().expect("metrics");
-    process::observe(&opentelemetry::metrics::MeterProvider::meter(&metrics, "postern"));
+    let (exporter, traces, filter) = build("postern-test", &settings).expect("exporters");
+    let telemetry =
+        Telemetry { traces: Some(traces.clone()), metrics: exporter.map(Exporter::start) };
+    let admin = crate::admin::Admin::new("test");
+    admin.register(|registry| {
+        let doors = prometheus_client::metrics::gauge::Gauge::<i64>::default();
+        registry.register("doors_open", "Doors", doors);
+    });
     let quiet = subscriber(&settings, &traces, filter, std::io::sink);
     tracing::subscriber::with_default(quiet, || info_span!("a_span_to_export").in_scope(|| {}));
     telemetry.shutdown().await;
 
     let received = received.lock().expect("not poisoned").clone();
     for (service, content) in
-        [("TraceService/Export", "a_span_to_export"), ("MetricsService/Export", "process.uptime")]
+        [("TraceService/Export", "a_span_to_export"), ("MetricsService/Export", "doors_open")]
     {
         let found = received.iter().find(|(path, _)| path.ends_with(service));
         let body = String::from_utf8_lossy(&found.expect(service).1).into_owned();

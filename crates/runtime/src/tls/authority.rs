@@ -113,6 +113,16 @@ impl Authority {
         Ok(Self { issuer, ca_pem, ca_der, not_after, clock })
     }
 
+    /// Writes the certificate, and nothing else, as `ca.pem` into `dir`, which is made when it is not
+    /// there: for peers that must see what to trust and never the key. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn publish(&self, dir: &Path) -> Result<(), TlsError> {
+        files::ensure_open_dir(dir)?;
+        files::write(&dir.join("ca.pem"), &self.ca_pem, files::PUBLIC)
+    }
+
     /// The authority's certificate, PEM: what peers trust.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem

@@ -28,6 +28,11 @@ pub(super) fn ensure_dir(dir: &Path) -> Result<(), TlsError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fault(dir, "created"))
 }
 
+/// Creates a directory that everybody may look into, unless it is there.
+pub(super) fn ensure_open_dir(dir: &Path) -> Result<(), TlsError> {
+    DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(fault(dir, "created"))
+}
+
 /// Reads a text file; `None` when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, TlsError> {
     let file = match File::open(path) {

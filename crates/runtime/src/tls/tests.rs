@@ -258,6 +258,25 @@ fn replicas_that_start_together_share_one_authority() {
 }
 
 #[test]
+fn what_is_published_is_the_certificate_alone_for_everybody_and_replaced_at_each_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (kept, shown) = (dir.path().join("ca"), dir.path().join("shown"));
+    let load = || Authority::load_or_create(&kept, Arc::new(SystemClock)).expect("an authority");
+    load().publish(&shown).expect("published");
+    std::fs::write(shown.join("ca.pem"), "old").expect("written");
+    let authority = load();
+    authority.publish(&shown).expect("published again");
+    let names: Vec<_> = std::fs::read_dir(&shown)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(names, ["ca.pem"]);
+    let text = std::fs::read_to_string(shown.join("ca.pem")).expect("text");
+    assert_eq!(text, authority.ca_pem());
+    assert_eq!((mode(&shown.join("ca.pem")), mode(&shown)), (0o644, 0o755));
+}
+
+#[test]
 fn a_creation_that_was_cut_short_is_finished_and_contradictions_are_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let load = || Authority::load_or_create(dir.path(), Arc::new(SystemClock));

@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use std::sync::atomic::AtomicU64;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{Instrument as _, debug, info_span, warn};
 use uuid::Uuid;
 
@@ -30,9 +30,11 @@ use crate::store::{Store, reconcile, relay};
 
 /// The lease of the one that relays.
 pub const LEASE: &str = "outbox-relay";
-/// How long it lasts without being extended, which each pass does.
-const LEASE_LASTING: Duration = Duration::from_secs(30);
-/// For a batch to be published: well within the lease.
+/// How long it lasts without being extended, unless told otherwise. Each pass extends it, and each
+/// third of it while a batch is under way, so it need not outlast a slow broker: it is as long as
+/// events may wait for a relay that was killed.
+const LEASE_LASTING: Duration = Duration::from_secs(6);
+/// For a batch to be published.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(20);
 /// Events of a pass.
 const BATCH: i64 = 256;
@@ -103,6 +105,7 @@ pub struct Relay {
     publisher: Arc<dyn Publisher>,
     metrics: RelayMetrics,
     me: Uuid,
+    lasting: Duration,
     held: Option<Held>,
     /// Endpoints whose event was not taken: how often, and when it is tried again.
     waiting: BTreeMap<String, (u32, Instant)>,
@@ -118,6 +121,7 @@ impl Relay {
             publisher,
             metrics,
             me: Uuid::new_v4(),
+            lasting: LEASE_LASTING,
             held: None,
             waiting: BTreeMap::new(),
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
@@ -129,6 +133,13 @@ impl Relay {
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
+        self
+    }
+
+    /// Replaces the time that the lease lasts: longer than the time between two passes.
+    #[must_use]
+    pub fn lease(mut self, lasting: Duration) -> Self {
+        self.lasting = lasting;
         self
     }
 
@@ -174,7 +185,7 @@ impl Relay {
     pub async fn pass(&mut self) -> Result<RelayReport> {
         let mut report = RelayReport::default();
         let mut db = self.store.pool().acquire().await?;
-        self.held = lease::take(&mut db, LEASE, self.me, LEASE_LASTING).await?;
+        self.held = lease::take(&mut db, LEASE, self.me, self.lasting).await?;
         self.metrics.leads.set(i64::from(self.held.is_some()));
         let Some(held) = self.held else { return Ok(report) };
         report.leads = true;
@@ -210,10 +221,19 @@ impl Relay {
         let messages: Vec<_> = events.into_iter().map(message).collect();
         let span = info_span!("relay", events = messages.len());
         let published = timeout(PUBLISH_PATIENCE, self.publisher.publish(&messages));
-        let answers = published.instrument(span).await.unwrap_or_else(|_| {
-            let late = || Err(PublishError::Unavailable("it did not answer in time".into()));
-            messages.iter().map(|_| late()).collect()
-        });
+        let answers = tokio::select! {
+            published = published.instrument(span) => published.unwrap_or_else(|_| {
+                let late = || Err(PublishError::Unavailable("it did not answer in time".into()));
+                messages.iter().map(|_| late()).collect()
+            }),
+            () = self.lost(held) => {
+                // What was published already is published again by the other, to no effect.
+                warn!("another replica relays now, leaving a batch to it");
+                report.leads = false;
+                self.metrics.leads.set(0);
+                return Ok(());
+            }
+        };
         let mut done = Vec::with_capacity(messages.len());
         let mut stuck: HashSet<&str> = HashSet::new();
         for (message, answer) in messages.iter().zip(&answers) {
@@ -253,6 +273,24 @@ impl Relay {
             self.metrics.published.inc_by(report.published);
         }
         Ok(())
+    }
+
+    /// Extends the lease again and again; ends when it is somebody else's. A database that is away
+    /// is no reason to stop: the broker takes the events, and the mark is refused if the lease is lost.
+    async fn lost(&self, held: Held) {
+        loop {
+            sleep(self.lasting / 3).await;
+            let extended = async {
+                let mut db = self.store.pool().acquire().await?;
+                lease::take(&mut db, LEASE, self.me, self.lasting).await
+            };
+            match extended.await {
+                Ok(now) if now == Some(held) => {}
+                // Taken back after it had run out, it has another token: marks would be refused.
+                Ok(_) => return,
+                Err(error) => debug!(%error, "the relay's lease was not extended"),
+            }
+        }
     }
 
     /// Leaves an endpoint out for a while, for longer each time.

@@ -1,14 +1,17 @@
 //! Sending mails by SMTP (spec 8.3).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use postern_runtime::config::Secret;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 
 use super::message::PublicUrl;
@@ -17,7 +20,7 @@ use crate::store::deliveries::Claimed;
 use crate::store::messages::MessageKind;
 
 /// For one mail, with the connection to the server.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How the connection to the mail server is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct MailConfig {
     pub port: u16,
     /// How the connection is protected.
     pub tls: MailTls,
+    /// Authorities to trust besides the machine's, PEM.
+    pub ca_file: Option<PathBuf>,
     /// User and password, when the server wants them.
     pub credentials: Option<(String, Secret)>,
     /// The sender's address.
@@ -60,8 +65,14 @@ pub struct MailConfig {
 
 /// The mail server's configuration is of no use.
 #[derive(Debug, thiserror::Error)]
-#[error("the mail server's TLS cannot be configured")]
-pub struct MailConfigError(#[from] SmtpError);
+pub enum MailConfigError {
+    /// No TLS with these authorities.
+    #[error("the mail server's TLS cannot be configured")]
+    Tls(#[from] SmtpError),
+    /// The authorities cannot be read.
+    #[error("POSTERN_SMTP_CA_FILE, {0}, cannot be read")]
+    Authorities(PathBuf, #[source] rustls::pki_types::pem::Error),
+}
 
 /// Sends mails. Clones share the connections.
 #[derive(Clone)]
@@ -82,7 +93,7 @@ impl Mailer {
     /// # Errors
     /// When TLS is wanted and cannot be configured.
     pub fn new(config: &MailConfig) -> Result<Self, MailConfigError> {
-        let parameters = || TlsParameters::new_rustls(config.host.clone());
+        let parameters = || parameters(config);
         let tls = match config.tls {
             MailTls::None => Tls::None,
             MailTls::StartTls => Tls::Required(parameters()?),
@@ -154,6 +165,20 @@ impl Mailer {
     }
 }
 
+/// What the server is believed by.
+fn parameters(config: &MailConfig) -> Result<TlsParameters, MailConfigError> {
+    let mut builder = TlsParameters::builder(config.host.clone());
+    if let Some(path) = &config.ca_file {
+        let unread = |error| MailConfigError::Authorities(path.clone(), error);
+        let authorities = CertificateDer::pem_file_iter(path).map_err(unread)?;
+        for authority in authorities {
+            let authority = authority.map_err(unread)?.to_vec();
+            builder = builder.add_root_certificate(Certificate::from_der(authority)?);
+        }
+    }
+    Ok(builder.build_rustls()?)
+}
+
 fn default_subject(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::Notification => "Notification",
@@ -186,14 +211,11 @@ fn text(claimed: &Claimed, kind: MessageKind, public: &PublicUrl) -> String {
 }
 
 fn refused(error: &SmtpError) -> Attempt {
-    let mut text = error.to_string();
-    if let Some(source) = std::error::Error::source(error) {
-        text = format!("{text}: {source}");
-    }
-    Attempt {
-        verdict: if error.is_permanent() { Verdict::Permanent } else { Verdict::Retry },
-        status: error.status().map_or(0, |code| i32::from(u16::from(code))),
-        error: text.chars().take(512).collect(),
-        address: String::new(),
-    }
+    // It names its cause itself.
+    let text = error.to_string();
+    let status = error.status().map_or(0, |code| i32::from(u16::from(code)));
+    // RFC 4954 section 6: these are about us and our password, not about the mail.
+    let ours = matches!(status, 530 | 534 | 535 | 538);
+    let verdict = if error.is_permanent() && !ours { Verdict::Permanent } else { Verdict::Retry };
+    Attempt { verdict, status, error: text.chars().take(512).collect(), address: String::new() }
 }

@@ -46,9 +46,18 @@ impl Default for SchedulerConfig {
         Self {
             in_flight: 256,
             per_target: 32,
-            lease: Duration::from_secs(90),
+            lease: Self::lease_of(Duration::from_secs(15)),
             poll: Duration::from_millis(500),
         }
+    }
+}
+
+impl SchedulerConfig {
+    /// The lease where no attempt takes longer than `longest`: as short as may be, since what a killed
+    /// dispatcher had under way waits for its end.
+    pub fn lease_of(longest: Duration) -> Duration {
+        // To sign the message before and to record the result afterwards.
+        longest + Duration::from_secs(5)
     }
 }
 

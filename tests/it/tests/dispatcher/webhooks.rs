@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine as _;
+use postern_dispatcher::deliver::SchedulerConfig;
 use postern_proto::v1;
 use postern_testkit::receiver::{Behaviour, Received, Receiver};
 use serde_json::Value;
@@ -262,7 +263,7 @@ async fn what_a_crashed_dispatcher_had_under_way_is_delivered_when_the_lease_is_
     let world = World::with(setup).await;
     let held = world.newest(&topic, |_| true).await;
     assert_eq!((held.state(), held.attempt_count), (v1::DeliveryState::Pending, 0));
-    clock.advance(Duration::from_secs(91));
+    clock.advance(SchedulerConfig::default().lease + Duration::from_secs(1));
     world.newest(&topic, |delivery| delivery.state() == v1::DeliveryState::Delivered).await;
     let came = receiver.wait_for_all(PATIENCE, 2, is_notification).await.unwrap();
     assert!(came.iter().all(|request| request.headers["x-amz-sns-message-id"] == id));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -104,6 +105,10 @@ impl Outcomes for Heard {
 pub struct Setup {
     pub allow: Vec<&'static str>,
     pub mail: Option<SocketAddr>,
+    pub mail_tls: MailTls,
+    pub mail_account: Option<(&'static str, &'static str)>,
+    /// The authorities that webhooks and the mail server are believed by, besides the machine's.
+    pub ca_file: Option<PathBuf>,
     pub per_target: usize,
     pub source: Option<Box<dyn Source>>,
     pub database: Option<Arc<TestDatabase>>,
@@ -117,6 +122,9 @@ impl Default for Setup {
         Self {
             allow: vec!["127.0.0.0/8"],
             mail: None,
+            mail_tls: MailTls::None,
+            mail_account: None,
+            ca_file: None,
             per_target: 32,
             source: None,
             database: None,
@@ -143,7 +151,8 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
-        let Setup { allow, mail, per_target, source, database: given, url, clock } = setup;
+        let Setup { allow, mail, mail_tls, mail_account, ca_file, .. } = setup;
+        let Setup { per_target, source, database: given, url, clock, .. } = setup;
         postern_runtime::tls::install_provider();
         let database = match (given, &url) {
             (Some(database), _) => Some(database),
@@ -162,13 +171,15 @@ impl World {
                 allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
                 ports: Vec::new(),
             },
-            outbound_ca_file: None,
+            outbound_ca_file: ca_file.clone(),
             webhook_timeout: Duration::from_secs(15),
             mail: mail.map(|address| MailConfig {
                 host: address.ip().to_string(),
                 port: address.port(),
-                tls: MailTls::None,
-                credentials: None,
+                tls: mail_tls,
+                ca_file,
+                credentials: mail_account
+                    .map(|(user, password)| (user.to_owned(), Secret::new(password))),
                 from: "doors@example.com".parse().unwrap(),
             }),
             scheduler: SchedulerConfig {

@@ -152,6 +152,25 @@ async fn whichever_process_is_killed_whenever_nothing_is_lost_and_everything_set
     no_event_is_lost(&deployment, &hook, &made).await;
 }
 
+#[tokio::test]
+async fn a_killed_control_plane_holds_events_back_for_a_few_seconds_only() {
+    // The relay's lease, and what a machine that is busy takes for everything else.
+    const FEW: Duration = Duration::from_secs(6 + 6);
+    let mut deployment = Deployment::start().await;
+    let world = World::of(&deployment);
+    let (provider, consumer) = (world.account("provider").await, world.account("consumer").await);
+    let (theirs, vpc) = (world.vpc(&provider).await, world.vpc(&consumer).await);
+    let service = world.service(&provider, &theirs).create().await;
+    let hook = world.hook(&service).await;
+    deployment.process(Program::ControlPlane).kill();
+    deployment.restart(Program::ControlPlane).await;
+    let endpoint = world.endpoint(&vpc, &service).create().await;
+    until("the event arrives", FEW, async || -> Asked<()> {
+        Ok((hook.kinds(&endpoint.id) == ["Connect"]).then_some(()))
+    })
+    .await;
+}
+
 /// Kills the processes, in a random order and with random pauses, and starts each again.
 async fn kill_all(deployment: &mut Deployment, random: &mut StdRng) {
     let all = [Program::ControlPlane, Program::Dispatcher, Program::Agent(1)];

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use postern_proto::v1;
 use tokio::time::{sleep, timeout};
-use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Request, Status};
 
 use super::PATIENCE;
 use super::tcp::Echo;
@@ -59,6 +60,7 @@ pub struct NewEndpoint<'a> {
     service: &'a Service,
     subnets: usize,
     token: String,
+    traceparent: Option<MetadataValue<Ascii>>,
 }
 
 impl<'a> NewService<'a> {
@@ -163,7 +165,14 @@ fn all_done(unsuccessful: &[v1::UnsuccessfulItem]) -> Result<(), Status> {
 
 impl<'a> NewEndpoint<'a> {
     pub(super) fn new(vpc: &'a Vpc, service: &'a Service) -> Self {
-        NewEndpoint { vpc, service, subnets: 1, token: String::new() }
+        NewEndpoint { vpc, service, subnets: 1, token: String::new(), traceparent: None }
+    }
+
+    /// As a part of the caller's trace (W3C Trace Context).
+    #[must_use]
+    pub fn traced(mut self, traceparent: &str) -> Self {
+        self.traceparent = Some(traceparent.parse().expect("a traceparent is ASCII"));
+        self
     }
 
     /// In so many subnets.
@@ -198,6 +207,10 @@ impl<'a> NewEndpoint<'a> {
             private_dns_enabled: None,
             client_token: self.token.clone(),
         };
+        let mut request = Request::new(request);
+        if let Some(traceparent) = &self.traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.clone());
+        }
         let mut consumer = self.vpc.owner.client.consumer();
         let made = consumer.create_vpc_endpoint(request).await?.into_inner();
         let id = made.vpc_endpoint.unwrap_or_default().vpc_endpoint_id;

@@ -1,1 +1,9 @@
-CREATE SCHEMA IF NOT EXISTS control_plane
+-- Makes the schema where it is not there. Looked for first: CREATE SCHEMA IF NOT EXISTS wants the right
+-- to make schemas even where there is nothing to make, and a role that was given its schema has none.
+DO $$
+BEGIN
+    IF to_regnamespace('control_plane') IS NULL THEN
+        CREATE SCHEMA IF NOT EXISTS control_plane;
+    END IF;
+END
+$$

@@ -184,9 +184,7 @@ impl Ledger {
 /// The content of a snapshot file; none when its checksum is another. What was written by a version
 /// that knew no checksum is one line.
 fn check(file: &[u8]) -> Option<&[u8]> {
-    let Some(end) = file.iter().rposition(|byte| *byte != b'\n').map(|last| last + 1) else {
-        return None;
-    };
+    let end = file.iter().rposition(|byte| *byte != b'\n').map(|last| last + 1)?;
     let Some(line) = file[..end].iter().rposition(|byte| *byte == b'\n') else {
         return Some(&file[..end]);
     };

@@ -90,8 +90,8 @@ impl Pokes {
                     let _ = sender.send(endpoint);
                 }
             }
-            Poke::Outbox => drop(self.hub.outbox.send_replace(())),
-            Poke::Reconcile => drop(self.hub.reconcile.send_replace(())),
+            Poke::Outbox => self.hub.outbox.send_replace(()),
+            Poke::Reconcile => self.hub.reconcile.send_replace(()),
         }
     }
 

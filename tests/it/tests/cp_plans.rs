@@ -132,7 +132,7 @@ async fn plan(db: &mut PgConnection, statement: &str, arguments: &str) -> Vec<St
         .with_extension("sql");
     let text = std::fs::read_to_string(&file).unwrap();
     let run = |sql: String| AssertSqlSafe(sql);
-    let failed = |error: sqlx::Error| -> sqlx::Error { panic!("{statement}: {error}") };
+    let failed = |error: sqlx::Error| format!("{statement}: {error}");
     sqlx::raw_sql(run(format!("PREPARE hot AS {text}")))
         .execute(&mut *db)
         .await

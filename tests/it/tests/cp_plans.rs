@@ -1,15 +1,14 @@
 //! No statement that is run again and again reads a whole table that grows with its users.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cp_plans/seed.rs"]
+mod seed;
+
 use std::path::Path;
 
 use postern_control_plane::store::Store;
 use postern_it::cp::database;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
-
-/// Two thousand accounts, each with a VPC, a service and all that belongs to them, and six thousand
-/// endpoints, of which half are one account's and lead to one service.
-const SEED: &str = include_str!("cp_plans/seed.sql");
 
 /// Tables that grow with use. Scanning a small one is right: those that stay small are not here.
 const GROWING: &[&str] = &[
@@ -162,7 +161,7 @@ async fn no_hot_statement_reads_a_whole_table_that_grows() {
     let database = database().await;
     let store = Store::open(&database.url(), 1).unwrap();
     let mut db = store.acquire().await.unwrap();
-    sqlx::raw_sql(SEED).execute(&mut *db).await.unwrap();
+    sqlx::raw_sql(seed::SEED).execute(&mut *db).await.unwrap();
     let mut faults = Vec::new();
     for (statement, arguments) in hot() {
         let plan = plan(&mut db, statement, &arguments).await;
@@ -182,7 +181,7 @@ async fn a_whole_scan_is_noticed() {
     let database = database().await;
     let store = Store::open(&database.url(), 1).unwrap();
     let mut db = store.acquire().await.unwrap();
-    sqlx::raw_sql(SEED).execute(&mut *db).await.unwrap();
+    sqlx::raw_sql(seed::SEED).execute(&mut *db).await.unwrap();
     let rows = sqlx::raw_sql("EXPLAIN SELECT FROM vpc_endpoint WHERE label = 'abcdefgh'")
         .fetch_all(&mut *db)
         .await
@@ -196,7 +195,7 @@ async fn the_search_for_a_free_address_does_not_read_what_is_taken() {
     let database = database().await;
     let store = Store::open(&database.url(), 1).unwrap();
     let mut db = store.acquire().await.unwrap();
-    sqlx::raw_sql(SEED).execute(&mut *db).await.unwrap();
+    sqlx::raw_sql(seed::SEED).execute(&mut *db).await.unwrap();
     let free = "SELECT host(next_address('vpc-00000000000000001', 'subnet-00000000000000001', \
                 '10.0.0.4', '10.0.255.254', now()))";
     // As many as the seed has, from the first usable address on.

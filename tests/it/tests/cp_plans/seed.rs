@@ -1,3 +1,8 @@
+//! A database with as much in it that plans matter.
+
+/// Two thousand accounts, each with a VPC, a service and all that belongs to them, and six thousand
+/// endpoints, of which half are one account's and lead to one service.
+pub(super) const SEED: &str = r#"
 INSERT INTO account (id, name)
 SELECT lpad(i::text, 12, '0'), 'account' FROM generate_series(1, 2000) AS i;
 INSERT INTO account_zone
@@ -57,3 +62,4 @@ SELECT owner_id, 'CreateVpcEndpoint', id, '', id FROM vpc_endpoint;
 INSERT INTO host_change (host_id, generation, kind, object_id)
 SELECT host_id, row_number() OVER (PARTITION BY host_id), 'interface', id FROM network_interface;
 ANALYZE;
+"#;

@@ -22,7 +22,7 @@ use postern_dispatcher::deliver::dial::SystemResolver;
 use postern_dispatcher::{Dispatcher, Surroundings};
 use postern_local::{Cluster, Options};
 use postern_runtime::admin::{self, Admin};
-use postern_runtime::bus::in_process;
+use postern_runtime::bus::{InProcessDeadLetters, in_process};
 use postern_runtime::clock::SystemClock;
 use postern_runtime::config::{Secret, Vars};
 use postern_runtime::shutdown::{self, Stop, part, signal, supervise};
@@ -195,6 +195,7 @@ async fn compose(
         identities: Arc::new(DirectIdentities::new(control_plane.authenticator.clone())),
         outcomes: Arc::new(DirectOutcomes::new(control_plane.app.clone())),
         source: Box::new(source),
+        dead_letters: Arc::new(InProcessDeadLetters::default()),
         resolver: Arc::new(SystemResolver),
         clock: Arc::new(SystemClock),
         admin: admin.clone(),
@@ -206,8 +207,8 @@ async fn compose(
     let Some(dispatcher) = prepared else { return Ok(()) };
     topics.set(dispatcher.app().clone());
     let control_plane = control_plane.with_public(Public {
-        routes: Routes::new(dispatcher.topic_service()),
-        names: vec!["postern.v1.TopicService"],
+        routes: Routes::new(dispatcher.topic_service()).add_service(dispatcher.delivery_service()),
+        names: vec!["postern.v1.TopicService", "postern.v1.DeliveryService"],
     });
 
     let mut parts = shutdown::Parts::new();

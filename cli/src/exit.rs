@@ -20,6 +20,8 @@ pub enum Failure {
     TimedOut(String),
     /// A step of the demo differs from what it should be.
     Demo(String),
+    /// A policy that was asked does not allow it.
+    NotAllowed(String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -45,7 +47,11 @@ impl Failure {
             {
                 3
             }
-            Self::Refused(_) | Self::Unsuccessful(_) | Self::Demo(_) | Self::Other(_) => 1,
+            Self::Refused(_)
+            | Self::Unsuccessful(_)
+            | Self::Demo(_)
+            | Self::NotAllowed(_)
+            | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::TimedOut(_) => 4,
         }
@@ -62,7 +68,10 @@ impl Failure {
         match self {
             Self::Refused(status) => refused(status),
             Self::Unsuccessful(items) => format!("{items} not done, see above"),
-            Self::Usage(text) | Self::TimedOut(text) | Self::Demo(text) => text.clone(),
+            Self::Usage(text)
+            | Self::TimedOut(text)
+            | Self::Demo(text)
+            | Self::NotAllowed(text) => text.clone(),
             Self::Other(error) => format!("{error:#}"),
         }
     }

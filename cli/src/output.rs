@@ -218,6 +218,8 @@ const ENUM_PREFIXES: &[&str] = &[
     "DELIVERY_STATE_",
     "DELIVERY_KIND_",
     "SIGNATURE_VERSION_",
+    "FILTER_POLICY_SCOPE_",
+    "POLICY_DECISION_",
 ];
 
 /// An enum's value without its prefix; any other text as it is.

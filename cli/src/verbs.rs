@@ -2,11 +2,13 @@
 //! allowed is for the server to say.
 
 mod accounts;
+mod deliveries;
 mod endpoints;
 mod hosts;
 mod networks;
 mod notifications;
 mod services;
+mod subscriptions;
 mod topics;
 
 use clap::Subcommand;
@@ -105,10 +107,10 @@ pub enum Verb {
     Topic(topics::Topic),
     /// Subscriptions to topics.
     #[command(subcommand)]
-    Subscription(topics::Subscription),
+    Subscription(subscriptions::Subscription),
     /// Deliveries to subscriptions.
     #[command(subcommand)]
-    Delivery(topics::Delivery),
+    Delivery(deliveries::Delivery),
 }
 
 /// Does what the verb says.
@@ -128,8 +130,8 @@ pub async fn run(verb: Verb, connection: &Connection, printer: &Printer) -> Resu
         Verb::Interface(verb) => endpoints::interface(verb, connection, printer).await,
         Verb::Notification(verb) => notifications::run(verb, connection, printer).await,
         Verb::Topic(verb) => topics::topic(verb, connection, printer).await,
-        Verb::Subscription(verb) => topics::subscription(verb, connection, printer).await,
-        Verb::Delivery(verb) => topics::delivery(verb, connection, printer).await,
+        Verb::Subscription(verb) => subscriptions::run(verb, connection, printer).await,
+        Verb::Delivery(verb) => deliveries::delivery(verb, connection, printer).await,
     }
 }
 

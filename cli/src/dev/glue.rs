@@ -8,7 +8,7 @@ use postern_control_plane::app::{self as control_plane, PublishDecision, TopicAc
 use postern_control_plane::caller::Caller as Principal;
 use postern_control_plane::error::{Error, Result};
 use postern_dispatcher::app::{Access, App as Topics};
-use postern_dispatcher::caller::{Caller, Identities};
+use postern_dispatcher::caller::{Caller, Identities, Origin};
 use postern_dispatcher::outcomes::{Outcome, Outcomes};
 use postern_model::Class;
 
@@ -65,7 +65,8 @@ impl Identities for DirectIdentities {
         match self.0.authenticate_digest(&api_key_sha256).await {
             Ok(Principal::Operator) => Ok(Some(Caller::Operator)),
             Ok(Principal::Account { account, principal }) => {
-                Ok(Some(Caller::Account { account, principal: principal.into() }))
+                let (principal, origin) = (principal.into(), Origin::default());
+                Ok(Some(Caller::Account { account, principal, origin }))
             }
             Err(Error::Refused(refusal)) if refusal.code.class() == Class::Unauthenticated => {
                 Ok(None)
@@ -97,6 +98,11 @@ impl Outcomes for DirectOutcomes {
                 reason: denied.clone().unwrap_or_default(),
             })
             .await?;
+        Ok(())
+    }
+
+    async fn policy_changed(&self, topic_arn: &str) -> Result<(), Cause> {
+        self.0.topic_policy_changed(&topic_arn.parse()?).await?;
         Ok(())
     }
 }

@@ -1,15 +1,13 @@
-//! `postern topic`, `subscription` and `delivery`: served by the dispatcher.
+//! `postern topic`: served by the dispatcher.
 
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use postern_proto::v1::topic_service_client::TopicServiceClient;
 use postern_proto::v1::{
-    ConfirmSubscriptionRequest, CreateTopicRequest, DeleteTopicRequest, DeliveryState,
-    GetDeliveryRequest, GetSubscriptionRequest, GetTopicRequest, ListDeliveriesRequest,
-    ListSubscriptionsRequest, ListTopicsRequest, PublishRequest, SetSubscriptionAttributesRequest,
-    SetTopicAttributesRequest, SignatureVersion, SubscribeRequest, SubscriptionProtocol,
-    UnsubscribeRequest,
+    AddPermissionRequest, CreateTopicRequest, DeleteTopicRequest, ExplainTopicRequest,
+    GetTopicRequest, ListTopicsRequest, MessageAttribute, PolicyDecision, PublishRequest,
+    RemovePermissionRequest, SetTopicAttributesRequest, SignatureVersion,
 };
 
 use super::{Limit, call, pages};
@@ -39,32 +37,6 @@ impl Signature {
     }
 }
 
-/// How messages reach an endpoint.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Protocol {
-    /// A POST over HTTP.
-    Http,
-    /// A POST over HTTPS.
-    Https,
-    /// A mail for people.
-    Email,
-    /// A mail with the JSON message.
-    EmailJson,
-}
-
-/// Where a delivery stands.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Standing {
-    /// On its way, or waiting for its next attempt.
-    Pending,
-    /// Taken.
-    Delivered,
-    /// Given up.
-    DeadLettered,
-    /// Not wanted any more.
-    Dropped,
-}
-
 /// Topics.
 #[derive(Debug, Subcommand)]
 pub enum Topic {
@@ -87,6 +59,9 @@ pub enum Topic {
         /// How deliveries are repeated, as SNS's JSON.
         #[arg(long)]
         delivery_policy: Option<String>,
+        /// The topic that gets notices about this one, such as that a subscription was disabled.
+        #[arg(long)]
+        notice_topic: Option<String>,
     },
     /// Show a topic with its policy.
     Get {
@@ -96,6 +71,9 @@ pub enum Topic {
     /// List the account's topics.
     List(Limit),
     /// Change a topic's attributes.
+    #[command(after_help = "Examples:
+  postern topic set arn:aws:sns:us-east-1:… --policy-file policy.json
+  postern topic set arn:aws:sns:us-east-1:… --delivery-policy ''")]
     Set {
         /// The topic's ARN.
         topic_arn: String,
@@ -111,6 +89,58 @@ pub enum Topic {
         /// How deliveries are repeated, as SNS's JSON; empty for the default.
         #[arg(long)]
         delivery_policy: Option<String>,
+        /// The topic that gets notices about this one; empty for none.
+        #[arg(long)]
+        notice_topic: Option<String>,
+    },
+    /// Let accounts do something with a topic: adds a statement to its policy.
+    #[command(after_help = "Example:
+  postern topic allow arn:aws:sns:us-east-1:… --label partners --account 444455556666 \\
+      --action Publish --action Subscribe")]
+    Allow {
+        /// The topic's ARN.
+        topic_arn: String,
+        /// The statement's Sid, by which it is removed again.
+        #[arg(long)]
+        label: String,
+        /// An account. Repeat it.
+        #[arg(long = "account", required = true)]
+        accounts: Vec<String>,
+        /// What it may do, such as Publish. Repeat it.
+        #[arg(long = "action", required = true)]
+        actions: Vec<String>,
+    },
+    /// Remove the statement of a label from a topic's policy.
+    Disallow {
+        /// The topic's ARN.
+        topic_arn: String,
+        /// The statement's Sid.
+        #[arg(long)]
+        label: String,
+    },
+    /// Say which statement of a topic's policy decides on a request, and why the others don't.
+    #[command(after_help = "Examples:
+  postern topic explain arn:aws:sns:us-east-1:… \\
+      --context aws:SourceArn=arn:aws:ec2:us-east-1:111122223333:vpc-endpoint-service/vpce-svc-… \\
+      --context aws:SourceAccount=111122223333
+  postern topic explain arn:aws:sns:us-east-1:… --principal 444455556666 --action Subscribe
+
+Exit status 0: it is allowed; 1: it is not.")]
+    Explain {
+        /// The topic's ARN.
+        topic_arn: String,
+        /// Who asks: an account, a principal's ARN or a service [default: vpce.amazonaws.com].
+        #[arg(long, default_value = "", hide_default_value = true)]
+        principal: String,
+        /// What is to be done.
+        #[arg(long, default_value = "Publish")]
+        action: String,
+        /// What conditions look at: NAME=VALUE. Repeat it.
+        #[arg(long, value_parser = pair, value_name = "NAME=VALUE")]
+        context: Vec<(String, String)>,
+        /// A file with a policy to try in place of the topic's.
+        #[arg(long)]
+        policy_file: Option<PathBuf>,
     },
     /// Delete a topic with its subscriptions.
     Delete {
@@ -118,6 +148,11 @@ pub enum Topic {
         topic_arn: String,
     },
     /// Publish a message to a topic.
+    #[command(after_help = "Examples:
+  postern topic publish arn:aws:sns:us-east-1:… --subject Maintenance --message 'Sunday, 02:00'
+  postern topic publish arn:aws:sns:us-east-1:… --message '{\"size\": 3}' --attribute kind=report
+  postern topic publish arn:aws:sns:us-east-1:… --by-protocol \\
+      --message '{\"default\": \"{}\", \"email\": \"for people\"}'")]
     Publish {
         /// The topic's ARN.
         topic_arn: String,
@@ -127,97 +162,29 @@ pub enum Topic {
         /// The subject.
         #[arg(long, default_value = "")]
         subject: String,
+        /// An attribute that filters look at: NAME=TEXT, or NAME:Number=1 for another type. Repeat it.
+        #[arg(long = "attribute", value_parser = pair, value_name = "NAME[:TYPE]=VALUE")]
+        attributes: Vec<(String, String)>,
+        /// The message is a JSON object with a text for each protocol, and `default`.
+        #[arg(long)]
+        by_protocol: bool,
     },
 }
 
-/// Subscriptions.
-#[derive(Debug, Subcommand)]
-pub enum Subscription {
-    /// Ask that a topic's messages be sent somewhere; it takes effect once confirmed there.
-    #[command(after_help = "Example:
-  postern subscription create --topic arn:aws:sns:us-east-1:… --protocol https --to https://hooks.example/postern")]
-    Create {
-        /// The topic's ARN.
-        #[arg(long)]
-        topic: String,
-        /// How.
-        #[arg(long, value_enum)]
-        protocol: Protocol,
-        /// Where: a URL or a mail address.
-        #[arg(long)]
-        to: String,
-        /// Send the message alone, without SNS's envelope.
-        #[arg(long)]
-        raw: Option<bool>,
-        /// How deliveries are repeated, as SNS's JSON.
-        #[arg(long)]
-        delivery_policy: Option<String>,
-    },
-    /// Confirm a subscription with the token that was sent.
-    Confirm {
-        /// The topic's ARN.
-        #[arg(long)]
-        topic: String,
-        /// The token.
-        #[arg(long)]
-        token: String,
-        /// Only the owner may end it later.
-        #[arg(long)]
-        authenticate_on_unsubscribe: bool,
-    },
-    /// Show a subscription.
-    Get {
-        /// The subscription's ARN.
-        subscription_arn: String,
-    },
-    /// List the account's subscriptions, or those of a topic.
-    List {
-        /// The topic's ARN.
-        #[arg(long)]
-        topic: Option<String>,
-        #[command(flatten)]
-        limit: Limit,
-    },
-    /// Change a subscription's attributes.
-    Set {
-        /// The subscription's ARN.
-        subscription_arn: String,
-        /// Send the message alone, without SNS's envelope.
-        #[arg(long)]
-        raw: Option<bool>,
-        /// How deliveries are repeated, as SNS's JSON; empty for the topic's.
-        #[arg(long)]
-        delivery_policy: Option<String>,
-    },
-    /// End a subscription.
-    Delete {
-        /// The subscription's ARN.
-        subscription_arn: String,
-    },
+/// Reads NAME=VALUE.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Deliveries.
-#[derive(Debug, Subcommand)]
-pub enum Delivery {
-    /// Show a delivery with its attempts.
-    Get {
-        /// The delivery's id.
-        delivery_id: String,
-    },
-    /// List a topic's deliveries, the newest first.
-    List {
-        /// The topic's ARN.
-        #[arg(long)]
-        topic: String,
-        /// Only those to this subscription.
-        #[arg(long)]
-        subscription: Option<String>,
-        /// Only those that stand so.
-        #[arg(long, value_enum)]
-        state: Option<Standing>,
-        #[command(flatten)]
-        limit: Limit,
-    },
+/// NAME, or NAME:TYPE.
+fn attribute((name, value): (String, String)) -> (String, MessageAttribute) {
+    match name.split_once(':') {
+        Some((name, data_type)) => {
+            (name.to_owned(), MessageAttribute { data_type: data_type.to_owned(), value })
+        }
+        None => (name, MessageAttribute { data_type: "String".to_owned(), value }),
+    }
 }
 
 fn policy(file: Option<PathBuf>) -> Result<Option<String>, Failure> {
@@ -234,13 +201,21 @@ pub(super) async fn topic(
     printer: &Printer,
 ) -> Result<(), Failure> {
     match verb {
-        Topic::Create { name, policy_file, display_name, signature_version, delivery_policy } => {
+        Topic::Create {
+            name,
+            policy_file,
+            display_name,
+            signature_version,
+            delivery_policy,
+            notice_topic,
+        } => {
             let request = CreateTopicRequest {
                 name,
                 display_name,
                 policy: policy(policy_file)?,
                 signature_version: Signature::wire(signature_version),
                 delivery_policy,
+                notice_topic_arn: notice_topic,
             };
             printer.message(&call!(connection, topics, TopicServiceClient, create_topic, request)?)
         }
@@ -272,13 +247,21 @@ pub(super) async fn topic(
                 ],
             )
         }
-        Topic::Set { topic_arn, policy_file, display_name, signature_version, delivery_policy } => {
+        Topic::Set {
+            topic_arn,
+            policy_file,
+            display_name,
+            signature_version,
+            delivery_policy,
+            notice_topic,
+        } => {
             let request = SetTopicAttributesRequest {
                 topic_arn,
                 policy: policy(policy_file)?,
                 display_name,
                 signature_version: Signature::wire(signature_version),
                 delivery_policy,
+                notice_topic_arn: notice_topic,
             };
             printer.message(&call!(
                 connection,
@@ -294,153 +277,72 @@ pub(super) async fn topic(
             printer.done(&format!("{topic_arn} deleted"));
             Ok(())
         }
-        Topic::Publish { topic_arn, message, subject } => {
-            let request = PublishRequest { topic_arn, message, subject, ..Default::default() };
+        Topic::Allow { topic_arn, label, accounts, actions } => {
+            let request = AddPermissionRequest {
+                topic_arn,
+                label,
+                account_ids: accounts,
+                action_names: actions,
+            };
+            let answer = call!(connection, topics, TopicServiceClient, add_permission, request)?;
+            printer.message(&answer)
+        }
+        Topic::Disallow { topic_arn, label } => {
+            let request = RemovePermissionRequest { topic_arn, label };
+            let answer = call!(connection, topics, TopicServiceClient, remove_permission, request)?;
+            printer.message(&answer)
+        }
+        Topic::Explain { topic_arn, principal, action, context, policy_file } => {
+            let request = ExplainTopicRequest {
+                topic_arn,
+                action,
+                principal,
+                context: context.into_iter().collect(),
+                policy: policy(policy_file)?,
+            };
+            explain(request, connection, printer).await
+        }
+        Topic::Publish { topic_arn, message, subject, attributes, by_protocol } => {
+            let request = PublishRequest {
+                topic_arn,
+                message,
+                subject,
+                message_attributes: attributes.into_iter().map(attribute).collect(),
+                message_by_protocol: by_protocol,
+            };
             printer.message(&call!(connection, topics, TopicServiceClient, publish, request)?)
         }
     }
 }
 
-pub(super) async fn subscription(
-    verb: Subscription,
+/// Shows the answer, then the statements; a refusal is exit status 1, so that scripts can ask.
+async fn explain(
+    request: ExplainTopicRequest,
     connection: &Connection,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    match verb {
-        Subscription::Create { topic, protocol, to, raw, delivery_policy } => {
-            let protocol = match protocol {
-                Protocol::Http => SubscriptionProtocol::Http,
-                Protocol::Https => SubscriptionProtocol::Https,
-                Protocol::Email => SubscriptionProtocol::Email,
-                Protocol::EmailJson => SubscriptionProtocol::EmailJson,
-            };
-            let request = SubscribeRequest {
-                topic_arn: topic,
-                protocol: protocol.into(),
-                endpoint: to,
-                raw_message_delivery: raw,
-                delivery_policy,
-                ..Default::default()
-            };
-            printer.message(&call!(connection, topics, TopicServiceClient, subscribe, request)?)
-        }
-        Subscription::Confirm { topic, token, authenticate_on_unsubscribe } => {
-            let request =
-                ConfirmSubscriptionRequest { topic_arn: topic, token, authenticate_on_unsubscribe };
-            printer.message(&call!(
-                connection,
-                topics,
-                TopicServiceClient,
-                confirm_subscription,
-                request
-            )?)
-        }
-        Subscription::Get { subscription_arn } => printer.message(&call!(
-            connection,
-            topics,
-            TopicServiceClient,
-            get_subscription,
-            GetSubscriptionRequest { subscription_arn }
-        )?),
-        Subscription::List { topic, limit } => {
-            let request = ListSubscriptionsRequest {
-                topic_arn: topic.unwrap_or_default(),
-                ..Default::default()
-            };
-            let subscriptions = pages!(
-                connection,
-                topics,
-                TopicServiceClient,
-                list_subscriptions,
-                request,
-                subscriptions,
-                limit.limit
-            );
-            printer.list(
-                "subscriptions",
-                &subscriptions,
-                &[
-                    ("SUBSCRIPTION", "subscriptionArn"),
-                    ("PROTOCOL", "protocol"),
-                    ("TO", "endpoint"),
-                    ("STATE", "state"),
-                ],
-            )
-        }
-        Subscription::Set { subscription_arn, raw, delivery_policy } => {
-            let request = SetSubscriptionAttributesRequest {
-                subscription_arn,
-                raw_message_delivery: raw,
-                delivery_policy,
-                ..Default::default()
-            };
-            printer.message(&call!(
-                connection,
-                topics,
-                TopicServiceClient,
-                set_subscription_attributes,
-                request
-            )?)
-        }
-        Subscription::Delete { subscription_arn } => {
-            let request = UnsubscribeRequest { subscription_arn: subscription_arn.clone() };
-            call!(connection, topics, TopicServiceClient, unsubscribe, request)?;
-            printer.done(&format!("{subscription_arn} deleted"));
-            Ok(())
+    let answer = call!(connection, topics, TopicServiceClient, explain_topic, request)?;
+    let allowed = answer.decision() == PolicyDecision::Allowed;
+    let sentence = answer.explanation.clone();
+    if printer.is_json() {
+        printer.message(&answer)?;
+    } else {
+        printer.done(&sentence);
+        printer.list(
+            "statements",
+            &answer.statements,
+            &[
+                ("STATEMENT", "index"),
+                ("SID", "sid"),
+                ("EFFECT", "effect"),
+                ("APPLIES", "applies"),
+                ("REASON", "reason"),
+            ],
+        )?;
+        if !answer.suggested_statement.is_empty() {
+            printer
+                .done(&format!("this statement would allow it:\n{}", answer.suggested_statement));
         }
     }
-}
-
-pub(super) async fn delivery(
-    verb: Delivery,
-    connection: &Connection,
-    printer: &Printer,
-) -> Result<(), Failure> {
-    match verb {
-        Delivery::Get { delivery_id } => printer.message(&call!(
-            connection,
-            topics,
-            TopicServiceClient,
-            get_delivery,
-            GetDeliveryRequest { delivery_id }
-        )?),
-        Delivery::List { topic, subscription, state, limit } => {
-            let state = match state {
-                None => DeliveryState::Unspecified,
-                Some(Standing::Pending) => DeliveryState::Pending,
-                Some(Standing::Delivered) => DeliveryState::Delivered,
-                Some(Standing::DeadLettered) => DeliveryState::DeadLettered,
-                Some(Standing::Dropped) => DeliveryState::Dropped,
-            };
-            let request = ListDeliveriesRequest {
-                topic_arn: topic,
-                subscription_arn: subscription.unwrap_or_default(),
-                state: state.into(),
-                ..Default::default()
-            };
-            let deliveries = pages!(
-                connection,
-                topics,
-                TopicServiceClient,
-                list_deliveries,
-                request,
-                deliveries,
-                limit.limit
-            );
-            printer.list(
-                "deliveries",
-                &deliveries,
-                &[
-                    ("DELIVERY", "deliveryId"),
-                    ("KIND", "kind"),
-                    ("TO", "endpoint"),
-                    ("STATE", "state"),
-                    ("ATTEMPTS", "attemptCount"),
-                    ("STATUS", "lastStatusCode"),
-                    ("ERROR", "lastError"),
-                    ("CREATED", "createTime"),
-                ],
-            )
-        }
-    }
+    if allowed { Ok(()) } else { Err(Failure::NotAllowed(sentence)) }
 }

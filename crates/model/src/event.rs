@@ -154,6 +154,10 @@ pub struct CloudEvent {
     pub time: DateTime<Utc>,
     /// Always `application/json`.
     pub datacontenttype: String,
+    /// The version of the data: `urn:postern:event:1:<kind>`, the `$id` of the schema in
+    /// `proto/events`. Events from before there were versions have none.
+    #[serde(default)]
+    pub dataschema: String,
     /// What happened.
     pub data: EndpointHappening,
 }
@@ -169,6 +173,7 @@ impl CloudEvent {
             subject: data.vpc_endpoint_id.to_string(),
             time: data.time,
             datacontenttype: "application/json".to_owned(),
+            dataschema: format!("urn:postern:event:1:{}", data.event),
             data,
         }
     }

@@ -5,12 +5,15 @@
 
 pub mod account;
 pub mod arn;
+pub mod decimal;
 pub mod desired;
 pub mod dns;
 pub mod endpoint;
 pub mod event;
 pub mod field;
+pub mod filter;
 pub mod id;
+mod json;
 pub mod net;
 pub mod policy;
 pub mod principal;

@@ -64,6 +64,7 @@ codes! {
     DryRunOperation = "DryRunOperation", DryRun;
     DuplicateSubnetsInSameZone = "DuplicateSubnetsInSameZone", Invalid;
     ExistingVpcEndpointConnections = "ExistingVpcEndpointConnections", WrongState;
+    FilterPolicyLimitExceeded = "FilterPolicyLimitExceeded", Exhausted;
     IdempotentParameterMismatch = "IdempotentParameterMismatch", Invalid;
     InsufficientFreeAddressesInSubnet = "InsufficientFreeAddressesInSubnet", Exhausted;
     InvalidAccountDuplicate = "InvalidAccount.Duplicate", AlreadyExists;

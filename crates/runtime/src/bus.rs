@@ -17,8 +17,10 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 mod in_process;
+mod letters;
 
 pub use in_process::{InProcessPublisher, InProcessSource, in_process};
+pub use letters::InProcessDeadLetters;
 
 /// One message on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,27 @@ pub trait Publisher: Send + Sync {
     /// and of its length. After a failure, the later messages of the same key are not published either:
     /// they would overtake.
     async fn publish(&self, batch: &[Message]) -> Vec<Result<(), PublishError>>;
+}
+
+/// A message that nobody took, for a queue that somebody looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The message's id: the same when it is sent again.
+    pub id: Uuid,
+    /// The queue's name at the broker.
+    pub queue: String,
+    /// What became of it: text headers.
+    pub headers: BTreeMap<String, String>,
+    /// The message.
+    pub body: Bytes,
+}
+
+/// Takes dead letters.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Puts each letter into its queue, which is made when it is not there, and waits for the confirms.
+    /// The answers are in the order of `letters` and of its length. A letter may arrive twice.
+    async fn send(&self, letters: &[Letter]) -> Vec<Result<(), PublishError>>;
 }
 
 /// Hands out deliveries.

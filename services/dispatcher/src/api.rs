@@ -3,17 +3,20 @@
 mod access;
 mod auth;
 mod convert;
+mod deliveries;
 mod topics;
 
 pub use access::AccessApi;
 pub use auth::{Authenticated, Authenticator};
+pub use deliveries::DeliveryApi;
 pub use topics::TopicApi;
 
 use postern_proto::status;
+use postern_runtime::tls::peer_info;
 use tonic::{Request, Status};
 use tracing::{error, warn};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Origin};
 use crate::error::Error;
 
 /// What a client sees of an error. The causes are logged here, once.
@@ -33,8 +36,17 @@ pub(crate) fn status_of(error: Error) -> Status {
     }
 }
 
-/// The caller that the authenticating layer left on the request.
+/// The caller that the authenticating layer left on the request, with what is known of the request.
 pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     // Missing only where a service was mounted without the layer: our fault, not theirs.
-    request.extensions().get().cloned().ok_or_else(|| Status::internal("unguarded route"))
+    let caller: Option<Caller> = request.extensions().get().cloned();
+    let caller = caller.ok_or_else(|| Status::internal("unguarded route"))?;
+    let peer = peer_info(request);
+    // Nobody's name for itself is that long; the rest is cut rather than refused.
+    let user_agent = request.metadata().get("user-agent").and_then(|text| text.to_str().ok());
+    Ok(caller.from_origin(Origin {
+        address: peer.map(|peer| peer.remote.ip()),
+        encrypted: peer.is_some_and(|peer| peer.encrypted),
+        user_agent: user_agent.map(|text| text.chars().take(256).collect::<String>().into()),
+    }))
 }

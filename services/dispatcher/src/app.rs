@@ -5,14 +5,19 @@
 //! exception: no policy keeps its owner from replacing it.
 
 mod deliveries;
+mod explain;
+mod permissions;
 mod publish;
 mod subscriptions;
 mod topics;
 
-pub use deliveries::{Inspected, ListDeliveries};
+pub use deliveries::{Inspected, ListDeliveries, ReplayDeliveries, Sent, Watch};
+pub use explain::{Asker, ExplainTopic, Explained};
+pub use permissions::{AddPermission, RemovePermission};
 pub use publish::{MessageAttribute, Publish};
 pub use subscriptions::{
-    Confirm, SetSubscriptionAttributes, Subscribe, SubscriptionProtocol, sha256,
+    Confirm, SetSubscriptionAttributes, Subscribe, SubscriptionAttributes, SubscriptionProtocol,
+    SubscriptionSecret, sha256,
 };
 pub use topics::{CreateTopic, SetTopicAttributes, Topic};
 
@@ -30,6 +35,7 @@ use crate::caller::Caller;
 use crate::consume::explain_denial;
 use crate::deliver::outbound::OutboundPolicy;
 use crate::error::Error;
+use crate::fanout::Fanout;
 use crate::store::topics::TopicRow;
 use crate::store::{Store, topics as store_topics};
 
@@ -46,6 +52,10 @@ pub struct App {
     pub outbound: Arc<OutboundPolicy>,
     /// Poked when deliveries were made.
     pub due: Arc<Notify>,
+    /// Poked when there is something to tell the control plane.
+    pub decided: Arc<Notify>,
+    /// Finds who wants a message.
+    pub fanout: Fanout,
 }
 
 /// Whether a topic takes notifications.
@@ -86,7 +96,7 @@ impl App {
         let Some(topic) = store_topics::find(&mut db, &arn).await? else {
             return Ok(Access::NoSuchTopic);
         };
-        Ok(match explain_denial(&topic, source_arn, source_account) {
+        Ok(match explain_denial(&topic, source_arn, source_account, self.clock.now()) {
             None => Access::Allowed,
             Some(explanation) => Access::Denied { explanation },
         })
@@ -100,6 +110,20 @@ impl App {
         arn: &TopicArn,
         action: &str,
         held: bool,
+    ) -> Result<TopicRow, Error> {
+        let context = caller.context(self.clock.now());
+        self.topic_in_context(db, caller, arn, action, held, context).await
+    }
+
+    /// The same, where policies may ask more than the request says by itself.
+    async fn topic_in_context(
+        &self,
+        db: &mut PgConnection,
+        caller: &Caller,
+        arn: &TopicArn,
+        action: &str,
+        held: bool,
+        context: Context<'_>,
     ) -> Result<TopicRow, Error> {
         let (account, principal) = caller.account()?;
         if *arn.region() != self.region {
@@ -117,18 +141,14 @@ impl App {
         }
         let policy = Policy::parse(&topic.policy).map_err(|error| Error::Internal(error.into()))?;
         let text = arn.to_string();
-        let decision = policy.evaluate(&Request {
-            requester: Requester::Account { account, principal },
-            action,
-            resource: &text,
-            context: Context::default(),
-        });
+        let requester = Requester::Account { account, principal };
+        let decision = policy.evaluate(&Request { requester, action, resource: &text, context });
         match decision {
             Decision::Allowed { .. } => Ok(topic),
             Decision::NotAllowed if owned => Ok(topic),
             Decision::Denied { by } if owned => Err(Refusal::new(
                 Code::AuthorizationError,
-                format!("Statement[{by}] of the topic's policy denies {action}"),
+                format!("{} of the topic's policy denies {action}", policy.statement_name(by)),
             )
             .into()),
             Decision::NotAllowed | Decision::Denied { .. } => Err(no_topic(arn)),

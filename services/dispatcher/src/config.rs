@@ -16,6 +16,8 @@ use url::Url;
 use crate::deliver::SchedulerConfig;
 use crate::deliver::email::{self, MailConfig, MailTls};
 use crate::deliver::outbound::OutboundPolicy;
+use crate::deliver::sign::keys::Sealing;
+use crate::deliver::sign::seal::SealingKey;
 use crate::identity::EnrolmentConfig;
 
 /// What the dispatcher itself needs, in whatever process it runs.
@@ -31,7 +33,8 @@ pub struct DispatcherConfig {
     /// messages.
     pub public_url: String,
     /// `POSTERN_OUTBOUND_ALLOW`, none: ranges that webhooks may dial though they are not public
-    /// (`10.1.0.0/16,fd00::/8`). `POSTERN_OUTBOUND_PORTS`: the ports; when empty 80, 443 and
+    /// (`10.1.0.0/16,fd00::/8`). `POSTERN_OUTBOUND_ALLOW_NAMES`, none: hosts whose names may lead to a
+    /// private network (`hooks.corp.example,*.in.example`). `POSTERN_OUTBOUND_PORTS`: the ports; when empty 80, 443 and
     /// everything from 1024.
     pub outbound: OutboundPolicy,
     /// `POSTERN_OUTBOUND_CA_FILE`, none: authorities that webhooks trust besides the machine's, PEM.
@@ -44,9 +47,17 @@ pub struct DispatcherConfig {
     /// authorities to trust besides the machine's, PEM; `_USER` and `_PASSWORD`, none; `_FROM`, required.
     pub mail: Option<MailConfig>,
     /// `POSTERN_DELIVERIES_IN_FLIGHT`, 256, and `POSTERN_DELIVERIES_PER_TARGET`, 32.
+    /// `POSTERN_DISABLE_AFTER_HOURS`, 120: a subscription that took nothing for so long, while ten
+    /// messages or more were given up, is disabled.
     pub scheduler: SchedulerConfig,
-    /// `POSTERN_RETENTION_DAYS`, 14: for how long ended deliveries can be looked at.
+    /// `POSTERN_RETENTION_DAYS`, 14: for how long deliveries can be looked at. They are kept by the day
+    /// (UTC) of their message, and forgotten by whole days; a day on which something is still on its
+    /// way stays.
     pub retention: Duration,
+    /// `POSTERN_KEY_ENCRYPTION_KEY`, none: what the signing key is sealed with in the database, 32
+    /// bytes in Base64; `POSTERN_KEY_ENCRYPTION_KEY_PREVIOUS`, none: the one before, while it is
+    /// replaced.
+    pub sealing: Sealing,
 }
 
 /// What the process needs besides.
@@ -74,11 +85,13 @@ pub struct ProcessConfig {
     pub drain: Duration,
 }
 
-/// What `migrate` needs.
+/// What `migrate` and `rotate-signing-key` need.
 #[derive(Clone, Debug)]
 pub struct MigrateConfig {
     /// `POSTERN_DATABASE_URL`, required.
     pub database_url: Secret,
+    /// `POSTERN_KEY_ENCRYPTION_KEY` and `POSTERN_KEY_ENCRYPTION_KEY_PREVIOUS`, none.
+    pub sealing: Sealing,
 }
 
 impl MigrateConfig {
@@ -89,9 +102,10 @@ impl MigrateConfig {
     pub fn load(vars: &Vars<'_>) -> Result<Self, Faults> {
         let mut faults = Faults::new();
         let database_url = required_secret(vars, "POSTERN_DATABASE_URL", &mut faults);
+        let sealing = sealing(vars, &mut faults);
         match database_url {
-            Some(database_url) => Ok(Self { database_url }),
-            None => Err(faults),
+            Some(database_url) if faults.is_empty() => Ok(Self { database_url, sealing }),
+            _ => Err(faults),
         }
     }
 }
@@ -139,12 +153,20 @@ impl DispatcherConfig {
         }
         let connections =
             u32::try_from(bounded(vars, "POSTERN_DATABASE_CONNECTIONS", 16, faults)).ok();
+        let hours = optional(vars, "POSTERN_DISABLE_AFTER_HOURS", 120_u32, faults);
+        if hours == 0 || hours > 10_000 {
+            faults.push("POSTERN_DISABLE_AFTER_HOURS", "must be from 1 to 10000");
+        }
+        let disable_after = Duration::from_secs(u64::from(hours) * 3600);
+        let scheduler = SchedulerConfig { disable_after, ..scheduler };
+        let sealing = sealing(vars, faults);
         let mail = mail(vars, faults);
         let longest = mail.as_ref().map_or(timeout, |_| timeout.max(email::TIMEOUT));
         let scheduler = SchedulerConfig { lease: SchedulerConfig::lease_of(longest), ..scheduler };
         let outbound = OutboundPolicy {
             allow: list(vars, "POSTERN_OUTBOUND_ALLOW", faults),
             ports: list(vars, "POSTERN_OUTBOUND_PORTS", faults),
+            names: list(vars, "POSTERN_OUTBOUND_ALLOW_NAMES", faults),
         };
         Some(Self {
             database_url: database_url?,
@@ -158,6 +180,7 @@ impl DispatcherConfig {
             mail,
             scheduler,
             retention: Duration::from_secs(u64::from(days) * 24 * 3600),
+            sealing,
         })
     }
 }
@@ -169,6 +192,16 @@ fn bounded(vars: &Vars<'_>, name: &str, default: usize, faults: &mut Faults) -> 
         faults.push(name, "must be from 1 to 10000");
     }
     number
+}
+
+fn sealing(vars: &Vars<'_>, faults: &mut Faults) -> Sealing {
+    let mut key = |name: &str| {
+        let text = secret(vars, name, faults)?;
+        SealingKey::new(&text).map_err(|error| faults.push(name, error.to_string())).ok()
+    };
+    let current = key("POSTERN_KEY_ENCRYPTION_KEY");
+    let previous = key("POSTERN_KEY_ENCRYPTION_KEY_PREVIOUS");
+    Sealing { current, previous }
 }
 
 fn mail(vars: &Vars<'_>, faults: &mut Faults) -> Option<MailConfig> {

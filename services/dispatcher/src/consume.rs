@@ -1,43 +1,48 @@
 //! Takes events from the bus and turns them into messages of topics.
 //!
-//! One event is one transaction: the inbox row, the topics' decisions, the messages and their
-//! deliveries. The event is acknowledged when that is durable, so it is never lost; and since a
-//! repeat finds its inbox row, it has its effect once. While the database is away the event is held,
-//! unacknowledged and in its place: giving it back would use up its delivery limit and its order.
+//! What has come in is one transaction: the inbox rows, the topics' decisions, the messages and their
+//! deliveries. The events are acknowledged when that is durable, so none is lost; and since a repeat
+//! finds its inbox row, each has its effect once. While the database is away they are held,
+//! unacknowledged and in their places: giving them back would use up their delivery limit and their
+//! order.
 
 pub mod amqp;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
+use futures_util::FutureExt as _;
 use postern_model::arn::TopicArn;
 use postern_model::event::{CloudEvent, EndpointHappening, Notified};
 use postern_model::policy::{
-    Context, Decision, ENDPOINT_EVENTS, Policy, Request, Requester, suggested_statement,
+    Context, Decision, ENDPOINT_EVENTS, Effect, Element, Policy, Request, Requester,
+    suggested_statement,
 };
 use postern_runtime::backoff::Backoff;
-use postern_runtime::bus::{Delivery, Message, Source, SourceError};
+use postern_runtime::bus::{Delivery, Message, SettleError, Source, SourceError};
 use postern_runtime::clock::Clock;
 use postern_runtime::shutdown::Stop;
 use postern_runtime::telemetry;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{debug, error, info, info_span, warn};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::fanout::Fanout;
 use crate::metrics::ConsumeMetrics;
 use crate::store::messages::{MessageKind, NewMessage};
 use crate::store::outcomes::NewOutcome;
 use crate::store::topics::TopicRow;
-use crate::store::{Store, deliveries, inbox, messages, outcomes, topics};
+use crate::store::{Store, inbox, messages, outcomes, topics};
 
 /// While the database or the broker is away.
 const AWAY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+/// Events of one transaction.
+const BATCH: usize = 256;
 
 /// Takes events from a source.
 #[derive(Clone, Debug)]
@@ -52,25 +57,10 @@ pub struct Consumer {
     pub due: Arc<Notify>,
     /// Poked when there are outcomes to report.
     pub decided: Arc<Notify>,
+    /// Finds who wants a message.
+    pub fanout: Fanout,
     /// What is counted.
     pub metrics: ConsumeMetrics,
-}
-
-/// Why an event has no effect.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    /// It is not what it should be, and never will be.
-    #[error("the event is malformed: {0}")]
-    Malformed(String),
-    /// The store did not take it.
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 impl Consumer {
@@ -89,10 +79,17 @@ impl Consumer {
             match next {
                 Ok(delivery) => {
                     away.reset();
+                    let mut batch = vec![delivery];
+                    // Whatever else is here already: a batch costs little more than one event.
+                    while batch.len() < BATCH
+                        && let Some(Ok(more)) = source.next().now_or_never()
+                    {
+                        batch.push(more);
+                    }
                     tokio::select! {
                         biased;
                         () = stop.killed() => return Ok(()),
-                        taken = self.take(delivery, &stop) => if !taken { return Ok(()) },
+                        taken = self.take(batch, &stop) => if !taken { return Ok(()) },
                     }
                 }
                 Err(SourceError::Closed) if stop.is_stopping() => return Ok(()),
@@ -109,130 +106,179 @@ impl Consumer {
         }
     }
 
-    /// Handles one event to its end; false when it was left because of a stop.
-    async fn take(&self, delivery: Delivery, stop: &Stop) -> bool {
-        let span = info_span!(
-            "endpoint event",
-            trace_id = tracing::field::Empty,
-            event = %delivery.message.id,
-            kind = %delivery.message.kind,
-            key = %delivery.message.key,
-        );
-        telemetry::set_parent(&span, &delivery.message.headers);
-        let take = async {
-            let mut away = AWAY.delays(crate::randomness());
-            let settled = loop {
-                match self.handle(&delivery.message).await {
-                    Ok(new) => {
+    /// Handles a batch to its end; false when it was left because of a stop.
+    async fn take(&self, batch: Vec<Delivery>, stop: &Stop) -> bool {
+        let (mut events, mut good) = (Vec::with_capacity(batch.len()), Vec::new());
+        for delivery in batch {
+            match read(&delivery.message) {
+                Ok(event) => {
+                    events.push((event, delivery.message.headers.clone()));
+                    good.push(delivery);
+                }
+                Err(reason) => {
+                    let event = delivery.message.id;
+                    error!(%event, reason, "an event is malformed, putting it aside");
+                    self.metrics.event("malformed");
+                    settle(delivery.reject().await);
+                }
+            }
+        }
+        let mut away = AWAY.delays(crate::randomness());
+        while !good.is_empty() {
+            match self.handle(&events).await {
+                Ok(new) => {
+                    for delivery in good {
+                        let new = new.contains(&delivery.message.id);
                         self.metrics.event(if new { "taken" } else { "repeated" });
-                        break delivery.ack().await;
+                        settle(delivery.ack().await);
                     }
-                    Err(Fault::Malformed(reason)) => {
-                        error!(reason, "an event is malformed, putting it aside");
-                        self.metrics.event("malformed");
-                        break delivery.reject().await;
-                    }
-                    Err(Fault::Store(error)) => {
-                        let error = anyhow::Error::from(error);
-                        warn!(error = format!("{error:#}"), "holding an event, trying again");
-                        tokio::select! {
-                            () = sleep(away.next().unwrap_or(AWAY.max)) => {}
-                            // Dropped unsettled, it comes again.
-                            () = stop.stopped() => return false,
+                    return true;
+                }
+                // The database is there and does not like one of them: the others shall not wait.
+                Err(Error::Internal(error)) if good.len() > 1 => {
+                    warn!(%error, "a batch of events was not taken, taking them one by one");
+                    for one in good {
+                        if !Box::pin(self.take(vec![one], stop)).await {
+                            return false;
                         }
                     }
+                    return true;
                 }
-            };
-            if let Err(error) = settled {
-                warn!(%error, "an event could not be settled: it will come again, to no effect");
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    warn!(
+                        error = format!("{error:#}"),
+                        events = good.len(),
+                        "holding events, trying again"
+                    );
+                    tokio::select! {
+                        () = sleep(away.next().unwrap_or(AWAY.max)) => {}
+                        // Dropped unsettled, they come again.
+                        () = stop.stopped() => return false,
+                    }
+                }
             }
-            true
-        };
-        take.instrument(span).await
+        }
+        true
     }
 
-    /// Stores everything that follows from an event; false when that was done before.
-    async fn handle(&self, message: &Message) -> Result<bool, Fault> {
-        let event: CloudEvent = serde_json::from_slice(&message.body)
-            .map_err(|error| Fault::Malformed(error.to_string()))?;
-        if event.specversion != "1.0" {
-            return Err(Fault::Malformed(format!("CloudEvents {:?}", event.specversion)));
-        }
-        if event.id != message.id {
-            return Err(Fault::Malformed("its id is not the message's".to_owned()));
-        }
+    /// Stores everything that follows from the events; answers which of them are new.
+    async fn handle(
+        &self,
+        batch: &[(CloudEvent, BTreeMap<String, String>)],
+    ) -> Result<HashSet<Uuid>, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        if !inbox::insert(&mut tx, event.id, now).await? {
-            debug!("the event was taken before");
-            return Ok(false);
+        let ids: Vec<Uuid> = batch.iter().map(|(event, _)| event.id).collect();
+        let new = inbox::insert(&mut tx, &ids, now).await?;
+        // The same event may come twice in one batch.
+        let mut seen = HashSet::new();
+        let mut known: HashMap<&str, Option<TopicRow>> = HashMap::new();
+        let (mut told, mut published) = (Vec::new(), Vec::new());
+        for (event, headers) in batch {
+            if !new.contains(&event.id) || !seen.insert(event.id) {
+                continue;
+            }
+            let span = info_span!(
+                "endpoint event",
+                trace_id = tracing::field::Empty,
+                event = %event.id,
+                kind = %event.data.event,
+                key = %event.data.vpc_endpoint_id,
+            );
+            telemetry::set_parent(&span, headers);
+            let trace = telemetry::inject(&span);
+            for notified in &event.data.notifications {
+                let arn = notified.topic_arn.as_str();
+                if !known.contains_key(arn) {
+                    let topic = match arn.parse::<TopicArn>() {
+                        Ok(arn) if arn.region().as_str() == self.region => {
+                            topics::find(&mut tx, &arn).await?
+                        }
+                        _ => None,
+                    };
+                    known.insert(arn, topic);
+                }
+                let topic = known.get(arn).and_then(Option::as_ref);
+                let reason = span.in_scope(|| refusal(topic, notified, now));
+                self.metrics.publish(reason.is_none());
+                if let Some(reason) = &reason {
+                    span.in_scope(|| {
+                        info!(topic = arn, reason, "the topic does not take the event")
+                    });
+                } else if let Some(topic) = topic {
+                    published.push(new_message(topic, event, notified, trace.clone(), now));
+                }
+                told.push(NewOutcome {
+                    event_id: event.id,
+                    notification_id: notified.notification_id.to_string(),
+                    topic_arn: arn.to_owned(),
+                    allowed: reason.is_none(),
+                    reason: reason.unwrap_or_default(),
+                });
+            }
         }
-        let trace = telemetry::inject(&tracing::Span::current());
-        for notified in &event.data.notifications {
-            self.publish(&mut tx, &event, notified, &trace).await?;
+        outcomes::insert(&mut tx, &told, now).await?;
+        if !published.is_empty() {
+            let kind = MessageKind::Notification;
+            messages::insert_batch(&mut tx, kind, &published, ENDPOINT_EVENTS, now).await?;
+            let made = self.fanout.insert(&mut tx, &published, now).await?;
+            debug!(messages = published.len(), deliveries = made, "published");
         }
         tx.commit().await?;
         self.due.notify_one();
         self.decided.notify_one();
-        Ok(true)
+        Ok(new)
     }
+}
 
-    async fn publish(
-        &self,
-        db: &mut PgConnection,
-        event: &CloudEvent,
-        notified: &Notified,
-        trace: &BTreeMap<String, String>,
-    ) -> Result<(), Fault> {
-        let now = self.clock.now();
-        let topic = match notified.topic_arn.parse::<TopicArn>() {
-            Ok(arn) if arn.region().as_str() == self.region => topics::find(db, &arn).await?,
-            _ => None,
-        };
-        let reason = refusal(topic.as_ref(), notified);
-        self.metrics.publish(reason.is_none());
-        let notification_id = notified.notification_id.to_string();
-        let outcome = NewOutcome {
-            event_id: event.id,
-            notification_id: &notification_id,
-            topic_arn: &notified.topic_arn,
-            allowed: reason.is_none(),
-            reason: reason.as_deref().unwrap_or_default(),
-            created_at: now,
-        };
-        outcomes::insert(db, outcome).await?;
-        if let Some(reason) = reason {
-            info!(topic = %notified.topic_arn, reason, "the topic does not take the event");
-            return Ok(());
-        }
-        let Some(topic) = topic else { return Ok(()) };
-        let endpoint = event.data.vpc_endpoint_id.to_string();
-        let message = NewMessage {
-            id: Uuid::new_v4(),
-            topic_id: topic.id,
-            kind: MessageKind::Notification,
-            event_id: Some(event.id),
-            notification_id: Some(notification_id),
-            subject: Some(format!("VPC endpoint {}", event.data.event)),
-            body: payload(event, notified).to_string(),
-            attributes: attributes(&event.data).to_string(),
-            published_by: ENDPOINT_EVENTS.to_owned(),
-            ordering_key: Some(endpoint),
-            trace: trace.clone(),
-            published_at: now,
-        };
-        messages::insert(db, &message).await?;
-        let key = message.ordering_key.as_deref();
-        let made = deliveries::insert_for_confirmed(db, topic.id, message.id, key, now).await?;
-        debug!(topic = %notified.topic_arn, message = %message.id, deliveries = made, "published");
-        Ok(())
+fn settle(settled: Result<(), SettleError>) {
+    if let Err(error) = settled {
+        warn!(%error, "an event could not be settled: it will come again, to no effect");
+    }
+}
+
+/// The event that a message carries, or what is wrong with it for good.
+fn read(message: &Message) -> Result<CloudEvent, String> {
+    let event: CloudEvent =
+        serde_json::from_slice(&message.body).map_err(|error| error.to_string())?;
+    if event.specversion != "1.0" {
+        return Err(format!("CloudEvents {:?}", event.specversion));
+    }
+    if event.id != message.id {
+        return Err("its id is not the message's".to_owned());
+    }
+    Ok(event)
+}
+
+fn new_message(
+    topic: &TopicRow,
+    event: &CloudEvent,
+    notified: &Notified,
+    trace: BTreeMap<String, String>,
+    now: DateTime<Utc>,
+) -> NewMessage {
+    NewMessage {
+        id: Uuid::new_v4(),
+        topic_id: topic.id,
+        kind: MessageKind::Notification,
+        event_id: Some(event.id),
+        notification_id: Some(notified.notification_id.to_string()),
+        subject: Some(format!("VPC endpoint {}", event.data.event)),
+        body: payload(event, notified).to_string(),
+        variants: None,
+        attributes: attributes(&event.data).to_string(),
+        published_by: ENDPOINT_EVENTS.to_owned(),
+        ordering_key: Some(event.data.vpc_endpoint_id.to_string()),
+        trace,
+        published_at: now,
     }
 }
 
 /// Why the topic does not let the notification publish; `None` when it does.
-fn refusal(topic: Option<&TopicRow>, notified: &Notified) -> Option<String> {
+fn refusal(topic: Option<&TopicRow>, notified: &Notified, now: DateTime<Utc>) -> Option<String> {
     let Some(topic) = topic else { return Some("the topic does not exist".to_owned()) };
-    explain_denial(topic, &notified.source_arn, &notified.owner_account.to_string())
+    explain_denial(topic, &notified.source_arn, &notified.owner_account.to_string(), now)
 }
 
 /// Why the topic's policy does not let `vpce.amazonaws.com` publish for this source; `None` when it
@@ -241,28 +287,24 @@ pub(crate) fn explain_denial(
     topic: &TopicRow,
     source_arn: &str,
     source_account: &str,
+    now: DateTime<Utc>,
 ) -> Option<String> {
     // It was parsed when it was set; a later version that reads it no longer must not let anyone in.
     let Ok(policy) = Policy::parse(&topic.policy) else {
         return Some("the topic's policy cannot be read".to_owned());
     };
     let arn = format!("arn:aws:sns:{}:{}:{}", topic.region, topic.owner_id, topic.name);
+    let requester = Requester::Service(ENDPOINT_EVENTS);
     let request = Request {
-        requester: Requester::Service(ENDPOINT_EVENTS),
+        requester,
         action: "SNS:Publish",
         resource: &arn,
-        context: Context {
-            source_arn: Some(source_arn),
-            source_account: Some(source_account),
-            source_owner: None,
-        },
+        context: Context::of(requester, now).with_source(source_arn, source_account),
     };
     match policy.evaluate(&request) {
         Decision::Allowed { .. } => None,
         Decision::Denied { by } => {
-            let sid = policy.statements.get(by).and_then(|statement| statement.sid.as_deref());
-            let sid = sid.map(|sid| format!(" ({sid})")).unwrap_or_default();
-            Some(format!("Statement[{by}]{sid} of the topic's policy denies SNS:Publish"))
+            Some(format!("{} of the topic's policy denies SNS:Publish", policy.statement_name(by)))
         }
         Decision::NotAllowed => {
             let suggestion = arn
@@ -271,10 +313,24 @@ pub(crate) fn explain_denial(
                 .unwrap_or_default();
             Some(format!(
                 "no statement of the topic's policy allows {ENDPOINT_EVENTS} to do SNS:Publish \
-                 for {source_arn}; this one would: {suggestion}"
+                 for {source_arn}{}; this one would: {suggestion}",
+                nearest(&policy, &request)
             ))
         }
     }
+}
+
+/// The statement that would allow it, were it not for a condition: where the fault is, most likely.
+fn nearest(policy: &Policy, request: &Request<'_>) -> String {
+    let explanation = policy.explain(request);
+    let nearest = explanation.statements.iter().find(|trace| {
+        trace.effect == Effect::Allow
+            && trace
+                .mismatch
+                .as_ref()
+                .is_some_and(|mismatch| matches!(mismatch.element, Element::Condition(_)))
+    });
+    nearest.map(|trace| format!(" ({trace})")).unwrap_or_default()
 }
 
 /// The text of the message (spec 7). It carries nothing of the consumer's network.

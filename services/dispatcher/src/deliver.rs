@@ -5,19 +5,28 @@
 //! message's id, and receivers drop repeats. A claimed delivery is leased, so that another replica
 //! takes it over when this one dies; the lease saves double work, and nothing relies on it.
 //!
-//! Attempts under way are bounded in all, and for each target: one that hangs fills its own places
-//! and delays nobody else. First attempts of one endpoint's events to one subscription are made in
-//! order; retries don't hold up what follows them.
+//! Attempts under way are bounded in all, and for each target by how it answers ([`targets`]): one that
+//! hangs fills a few places of its own and delays nobody else. First attempts of one endpoint's events to
+//! one subscription are made in order; retries don't hold up what follows them, unless the subscription
+//! asks for order.
 
 pub mod dial;
 pub mod email;
 pub mod message;
 pub mod outbound;
+mod recorder;
+pub mod redrive;
 mod scheduler;
 pub mod sign;
+pub mod standard;
+pub mod targets;
 pub mod webhook;
 
 pub use scheduler::{Scheduler, SchedulerConfig};
+
+use std::time::Duration;
+
+use self::targets::Answer;
 
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,11 +50,41 @@ pub struct Attempt {
     pub error: String,
     /// The address that was dialled; empty when none was.
     pub address: String,
+    /// How long the other side asked to be left alone.
+    pub retry_after: Option<Duration>,
+    /// What was sent, in bytes; 0 where nobody counts.
+    pub request_bytes: usize,
+    /// What was read of the answer's body, in bytes.
+    pub response_bytes: usize,
+    /// The beginning of a refusal as text; empty where its address is not public.
+    pub response: String,
 }
 
 impl Attempt {
     /// An attempt that got no answer.
     pub fn failed(verdict: Verdict, error: impl Into<String>) -> Self {
-        Self { verdict, status: 0, error: error.into(), address: String::new() }
+        Self { error: error.into(), ..Self::answered(verdict, 0) }
+    }
+
+    /// An attempt that got an answer.
+    pub fn answered(verdict: Verdict, status: i32) -> Self {
+        Self {
+            verdict,
+            status,
+            error: String::new(),
+            address: String::new(),
+            retry_after: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            response: String::new(),
+        }
+    }
+
+    /// What it says of its target's health.
+    pub fn answer(&self) -> Answer {
+        match self.verdict {
+            Verdict::Retry if self.status == 0 || self.status >= 500 => Answer::Failed,
+            Verdict::Delivered | Verdict::Retry | Verdict::Permanent => Answer::Answered,
+        }
     }
 }

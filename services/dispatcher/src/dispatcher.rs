@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use postern_proto::internal::v1::topic_access_service_server::TopicAccessServiceServer;
+use postern_proto::v1::delivery_service_server::DeliveryServiceServer;
 use postern_proto::v1::topic_service_server::TopicServiceServer;
 use postern_runtime::admin::{Admin, Part};
 use postern_runtime::backoff::Backoff;
-use postern_runtime::bus::Source;
+use postern_runtime::bus::{DeadLetters, Source};
 use postern_runtime::clock::Clock;
 use postern_runtime::shutdown::{self, Stop};
 use rustls::pki_types::CertificateDer;
@@ -18,9 +19,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::api::{AccessApi, Authenticated, Authenticator, TopicApi};
+use crate::api::{AccessApi, Authenticated, Authenticator, DeliveryApi, TopicApi};
 use crate::app::App;
 use crate::caller::Identities;
 use crate::config::DispatcherConfig;
@@ -29,13 +30,15 @@ use crate::deliver::Scheduler;
 use crate::deliver::dial::{Dialer, Resolver};
 use crate::deliver::email::Mailer;
 use crate::deliver::message::PublicUrl;
-use crate::deliver::sign::{self, Signer};
+use crate::deliver::redrive;
+use crate::deliver::sign::keys::{Sealing, SigningKeys};
 use crate::deliver::webhook::Webhooks;
 use crate::error::Error;
+use crate::fanout::Fanout;
 use crate::metrics::{ConsumeMetrics, DeliveryMetrics};
 use crate::outcomes::Outcomes;
-use crate::store::{Store, signing_key};
-use crate::{http, outcomes, sweep};
+use crate::store::{Store, days};
+use crate::{digests, http, outcomes, sweep};
 
 /// While the database is away.
 const AWAY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
@@ -50,6 +53,8 @@ pub struct Surroundings {
     pub outcomes: Arc<dyn Outcomes>,
     /// Where events come from.
     pub source: Box<dyn Source>,
+    /// Takes what was given up and is to go to a queue.
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// Turns names of webhooks into addresses.
     pub resolver: Arc<dyn Resolver>,
     /// The time.
@@ -65,6 +70,7 @@ pub struct Dispatcher {
     scheduler: Scheduler,
     consumer: Consumer,
     source: Box<dyn Source>,
+    dead_letters: Arc<dyn DeadLetters>,
     outcomes: Arc<dyn Outcomes>,
     retention: Duration,
     database: Part,
@@ -81,14 +87,15 @@ impl Dispatcher {
         around: Surroundings,
         stop: &Stop,
     ) -> anyhow::Result<Option<Self>> {
-        let Surroundings { identities, outcomes, source, resolver, clock, admin } = around;
+        let Surroundings { identities, outcomes, source, dead_letters, resolver, clock, admin } =
+            around;
         let database = admin.readiness.part("database");
         let store = Store::new(config.database_url.expose(), config.database_connections)
             .context("POSTERN_DATABASE_URL")?;
         let mut delays = AWAY.delays(crate::randomness());
-        let signer = loop {
-            match ready(&store, clock.as_ref()).await {
-                Ok(signer) => break signer,
+        let keys = loop {
+            match ready(&store, &config.sealing, clock.as_ref()).await {
+                Ok(keys) => break keys,
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Away(error)) => {
                     warn!(error = format!("{error:#}"), "the database is away, trying again");
@@ -105,21 +112,26 @@ impl Dispatcher {
         let dialer = Dialer::new(config.outbound.clone(), resolver, Arc::new(tls));
         let mailer = config.mail.as_ref().map(Mailer::new).transpose()?;
         let due = Arc::new(Notify::new());
+        let decided = Arc::new(Notify::new());
+        let fanout = Fanout::default();
         let app = App {
             store: store.clone(),
             clock: Arc::clone(&clock),
             region: config.region.clone(),
             outbound: Arc::new(config.outbound.clone()),
             due: Arc::clone(&due),
+            decided: Arc::clone(&decided),
+            fanout: fanout.clone(),
         };
         let scheduler = Scheduler {
             store: store.clone(),
             clock: Arc::clone(&clock),
-            signer,
+            keys,
             webhooks: Webhooks::new(dialer, config.webhook_timeout),
             mailer,
             public: PublicUrl::new(&config.public_url),
             poke: Arc::clone(&due),
+            redrive: Arc::new(Notify::new()),
             metrics: DeliveryMetrics::register(&admin),
             config: config.scheduler,
         };
@@ -128,7 +140,8 @@ impl Dispatcher {
             clock,
             region: config.region.to_string(),
             due,
-            decided: Arc::new(Notify::new()),
+            decided,
+            fanout,
             metrics: ConsumeMetrics::register(&admin),
         };
         Ok(Some(Self {
@@ -137,6 +150,7 @@ impl Dispatcher {
             scheduler,
             consumer,
             source,
+            dead_letters,
             outcomes,
             retention: config.retention,
             database,
@@ -154,6 +168,12 @@ impl Dispatcher {
         Authenticated::new(service, self.authenticator.clone())
     }
 
+    /// The public service of deliveries, behind its authenticator.
+    pub fn delivery_service(&self) -> Authenticated<DeliveryServiceServer<DeliveryApi>> {
+        let service = DeliveryServiceServer::new(DeliveryApi::new(self.app.clone()));
+        Authenticated::new(service, self.authenticator.clone())
+    }
+
     /// The service for the control plane: to mount on a port with mTLS.
     pub fn access_service(&self) -> TopicAccessServiceServer<AccessApi> {
         TopicAccessServiceServer::new(AccessApi::new(self.app.clone()))
@@ -162,9 +182,26 @@ impl Dispatcher {
     /// Starts everything that runs by itself: events, deliveries, reports, the HTTP port on `http`.
     /// The parts end when `stop` is asked for.
     pub fn spawn(self, http: TcpListener, parts: &mut shutdown::Parts, stop: &Stop) {
-        let Self { app, scheduler, consumer, source, outcomes, retention, database, .. } = self;
+        let Self {
+            app,
+            scheduler,
+            consumer,
+            source,
+            dead_letters,
+            outcomes,
+            retention,
+            database,
+            ..
+        } = self;
         let (store, clock) = (app.store.clone(), Arc::clone(&app.clock));
-        let router = http::router(app, scheduler.signer.clone());
+        let (due, fanout) = (Arc::clone(&app.due), app.fanout.clone());
+        let router = http::router(app, scheduler.keys.clone());
+        parts.spawn(shutdown::part("signing key", scheduler.keys.clone().follow(stop.clone())));
+        let letters = Arc::clone(&scheduler.redrive);
+        parts.spawn(shutdown::part(
+            "redrive",
+            redrive::run(store.clone(), dead_letters, letters, stop.clone()),
+        ));
         let decided = Arc::clone(&consumer.decided);
         parts.spawn(shutdown::part("http", http::serve(http, router, stop.clone())));
         parts.spawn(shutdown::part("deliveries", scheduler.run(stop.clone())));
@@ -172,6 +209,10 @@ impl Dispatcher {
         parts.spawn(shutdown::part(
             "outcomes",
             outcomes::run(store.clone(), Arc::clone(&clock), outcomes, decided, stop.clone()),
+        ));
+        parts.spawn(shutdown::part(
+            "digests",
+            digests::run(store.clone(), Arc::clone(&clock), fanout, due, stop.clone()),
         ));
         parts.spawn(shutdown::part(
             "sweep",
@@ -189,39 +230,26 @@ enum Failure {
 }
 
 /// Makes the database ready, and finds the key in it.
-async fn ready(store: &Store, clock: &dyn Clock) -> Result<Signer, Failure> {
+async fn ready(
+    store: &Store,
+    sealing: &Sealing,
+    clock: &dyn Clock,
+) -> Result<SigningKeys, Failure> {
     store.ping().await.map_err(|error| Failure::Away(error.into()))?;
     store
         .migrate()
         .await
         .map_err(|error| Failure::Fatal(anyhow::Error::from(error).context("migrating")))?;
-    match key(store, clock).await {
-        Ok(signer) => Ok(signer),
-        Err(error @ Error::Unavailable { .. }) => Err(Failure::Away(error.into())),
-        Err(error) => Err(Failure::Fatal(error.into())),
-    }
-}
-
-async fn key(store: &Store, clock: &dyn Clock) -> Result<Signer, Error> {
-    let internal = |error: sign::SignError| Error::Internal(error.into());
-    let mut db = store.connection().await?;
-    let row = match signing_key::get(&mut db).await? {
-        Some(row) => row,
-        None => {
-            info!("making the key that signs messages");
-            let now = clock.now();
-            let made = tokio::task::spawn_blocking(move || sign::generate(now))
-                .await
-                .map_err(|error| Error::Internal(error.into()))?
-                .map_err(internal)?;
-            signing_key::insert(&mut db, &made, now).await?;
-            // Another replica may have been faster: what is kept counts.
-            signing_key::get(&mut db)
-                .await?
-                .ok_or_else(|| Error::Internal(anyhow!("the signing key is gone").into()))?
-        }
+    let made = async {
+        let mut db = store.connection().await?;
+        days::make(&mut db, clock.now()).await?;
+        drop(db);
+        SigningKeys::obtain(store, sealing.clone(), clock.now()).await
     };
-    Signer::new(&row).map_err(internal)
+    made.await.map_err(|error| match error {
+        error @ Error::Unavailable { .. } => Failure::Away(error.into()),
+        error => Failure::Fatal(error.into()),
+    })
 }
 
 async fn watch(store: Store, database: Part, stop: Stop) -> anyhow::Result<()> {

@@ -1,12 +1,13 @@
 //! The dispatcher's own HTTP port, for whoever receives messages: the signing certificate, and the
-//! links that confirm and end subscriptions, answered in SNS's XML (spec 8.1 to 8.3).
+//! links that confirm and end subscriptions, answered in SNS's XML (spec 8.1 to 8.3), or to a browser in
+//! words.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -23,7 +24,8 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::app::{App, Confirm};
-use crate::deliver::sign::Signer;
+use crate::deliver::email::compose::escaped;
+use crate::deliver::sign::keys::SigningKeys;
 use crate::error::Error;
 
 const NAMESPACE: &str = "http://sns.amazonaws.com/doc/2010-03-31/";
@@ -37,7 +39,7 @@ const CONNECTION: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 struct Site {
     app: App,
-    signer: Signer,
+    keys: SigningKeys,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,11 +57,11 @@ struct Parameters {
 }
 
 /// The pages of the port.
-pub fn router(app: App, signer: Signer) -> Router {
+pub fn router(app: App, keys: SigningKeys) -> Router {
     Router::new()
-        .route("/", get(action))
+        .route("/", get(action).post(one_click))
         .route("/{file}", get(certificate))
-        .with_state(Site { app, signer })
+        .with_state(Site { app, keys })
 }
 
 /// Serves the port until asked to stop.
@@ -122,23 +124,77 @@ pub async fn serve(listener: TcpListener, router: Router, stop: Stop) -> anyhow:
 }
 
 async fn certificate(State(site): State<Site>, Path(file): Path<String>) -> Response {
-    if file != site.signer.certificate_name() {
-        return StatusCode::NOT_FOUND.into_response();
-    }
+    let pem = match site.keys.certificate(&file).await {
+        Ok(Some(pem)) => pem,
+        Ok(None) => return StatusCode::NOT_FOUND.into_response(),
+        Err(error) => return Failed::of(error).xml(Uuid::new_v4()),
+    };
     let headers = [
         (header::CONTENT_TYPE, "application/x-pem-file"),
         // The name changes with the content.
         (header::CACHE_CONTROL, "public, max-age=86400"),
     ];
-    (headers, site.signer.certificate_pem().to_owned()).into_response()
+    (headers, pem).into_response()
 }
 
-async fn action(State(site): State<Site>, Query(parameters): Query<Parameters>) -> Response {
+async fn action(
+    State(site): State<Site>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Response {
     let request_id = Uuid::new_v4();
+    let done = perform(&site.app, parameters).await;
+    // A browser says that it reads HTML: a person followed the link in a mail. Programs get SNS's XML.
+    let person = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")));
+    match done {
+        Ok((action, _)) if person => words(StatusCode::OK, said(action)),
+        Ok((action, result)) => success(action, &result, request_id),
+        Err(error) => {
+            let failed = Failed::of(error);
+            if person { words(failed.status, &failed.message) } else { failed.xml(request_id) }
+        }
+    }
+}
+
+/// What a mail program posts when its user unsubscribes with one click (RFC 8058). The body says so and
+/// nothing else; it is not read.
+async fn one_click(State(site): State<Site>, Query(parameters): Query<Parameters>) -> Response {
+    let request_id = Uuid::new_v4();
+    if parameters.action.as_deref() != Some("Unsubscribe") {
+        return Failed::of(missing("Action")).xml(request_id);
+    }
     match perform(&site.app, parameters).await {
         Ok((action, result)) => success(action, &result, request_id),
-        Err(error) => failure(error, request_id),
+        Err(error) => Failed::of(error).xml(request_id),
     }
+}
+
+fn said(action: &str) -> &'static str {
+    match action {
+        "ConfirmSubscription" => "Your subscription is confirmed.",
+        _ => {
+            "Your subscription has ended. A message with a link that takes this back is on its way."
+        }
+    }
+}
+
+/// A page for people.
+fn words(status: StatusCode, sentence: &str) -> Response {
+    let body = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Postern</title></head>\
+         <body style=\"font:16px/1.5 sans-serif;max-width:40em;margin:4em auto\"><p>{}</p></body></html>\n",
+        escaped(sentence)
+    );
+    // The address holds a token: it goes nowhere else.
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, body).into_response()
 }
 
 fn missing(name: &str) -> Error {
@@ -191,41 +247,54 @@ fn success(action: &str, result: &str, request_id: Uuid) -> Response {
     xml(StatusCode::OK, body)
 }
 
-fn failure(error: Error, request_id: Uuid) -> Response {
-    let (status, side, code, message) = match error {
-        Error::Refused(refusal) => {
-            let status = match refusal.code.class() {
-                Class::NotFound => StatusCode::NOT_FOUND,
-                Class::Denied | Class::Unauthenticated | Class::Exhausted => StatusCode::FORBIDDEN,
-                Class::Throttled => StatusCode::TOO_MANY_REQUESTS,
-                Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-                Class::Invalid | Class::AlreadyExists | Class::WrongState | Class::DryRun => {
-                    StatusCode::BAD_REQUEST
-                }
-            };
-            (status, "Sender", refusal.code.as_str(), refusal.message)
-        }
-        Error::Unavailable { part, source } => {
-            let cause = anyhow::Error::from_boxed(source);
-            warn!(part, cause = format!("{cause:#}"), "a part is not available");
-            let message = format!("the {part} is unavailable, try again later");
-            (StatusCode::SERVICE_UNAVAILABLE, "Receiver", "ServiceUnavailable", message)
-        }
-        Error::Internal(source) => {
-            let cause = anyhow::Error::from_boxed(source);
-            error!(cause = format!("{cause:#}"), "internal error");
-            let message = "internal error".to_owned();
-            (StatusCode::INTERNAL_SERVER_ERROR, "Receiver", "InternalError", message)
-        }
-    };
-    let body = format!(
-        "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>{side}</Type><Code>{code}</Code>\
-         <Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>\n",
-        escaped(&message)
-    );
-    xml(status, body)
+/// How a request failed, as SNS says it.
+struct Failed {
+    status: StatusCode,
+    side: &'static str,
+    code: &'static str,
+    message: String,
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+impl Failed {
+    fn of(error: Error) -> Self {
+        let (status, side, code, message) = match error {
+            Error::Refused(refusal) => {
+                let status = match refusal.code.class() {
+                    Class::NotFound => StatusCode::NOT_FOUND,
+                    Class::Denied | Class::Unauthenticated | Class::Exhausted => {
+                        StatusCode::FORBIDDEN
+                    }
+                    Class::Throttled => StatusCode::TOO_MANY_REQUESTS,
+                    Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                    Class::Invalid | Class::AlreadyExists | Class::WrongState | Class::DryRun => {
+                        StatusCode::BAD_REQUEST
+                    }
+                };
+                (status, "Sender", refusal.code.as_str(), refusal.message)
+            }
+            Error::Unavailable { part, source } => {
+                let cause = anyhow::Error::from_boxed(source);
+                warn!(part, cause = format!("{cause:#}"), "a part is not available");
+                let message = format!("the {part} is unavailable, try again later");
+                (StatusCode::SERVICE_UNAVAILABLE, "Receiver", "ServiceUnavailable", message)
+            }
+            Error::Internal(source) => {
+                let cause = anyhow::Error::from_boxed(source);
+                error!(cause = format!("{cause:#}"), "internal error");
+                let message = "internal error".to_owned();
+                (StatusCode::INTERNAL_SERVER_ERROR, "Receiver", "InternalError", message)
+            }
+        };
+        Self { status, side, code, message }
+    }
+
+    fn xml(&self, request_id: Uuid) -> Response {
+        let Self { status, side, code, message } = self;
+        let body = format!(
+            "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>{side}</Type><Code>{code}</Code>\
+             <Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>\n",
+            escaped(message)
+        );
+        xml(*status, body)
+    }
 }

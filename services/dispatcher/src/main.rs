@@ -1,5 +1,6 @@
 //! The dispatcher's program: `postern-dispatcher` serves, `postern-dispatcher migrate` brings the
-//! schema up to date. Settings come from the environment; see `postern_dispatcher::config`.
+//! schema up to date, `postern-dispatcher rotate-signing-key` makes a new key that signs messages, which
+//! running ones take over within seconds. Settings come from the environment; see `postern_dispatcher::config`.
 
 use postern_dispatcher::config::{MigrateConfig, ProcessConfig};
 use postern_dispatcher::process;
@@ -26,6 +27,13 @@ async fn main() -> anyhow::Result<()> {
             telemetry.shutdown().await;
             migrated
         }
-        _ => anyhow::bail!("usage: postern-dispatcher [migrate]"),
+        ["rotate-signing-key"] => {
+            let config = MigrateConfig::load(&vars)?;
+            let telemetry = telemetry::init("postern-dispatcher")?;
+            let rotated = process::rotate_signing_key(config).await;
+            telemetry.shutdown().await;
+            rotated
+        }
+        _ => anyhow::bail!("usage: postern-dispatcher [migrate | rotate-signing-key]"),
     }
 }

@@ -6,6 +6,7 @@ use postern_runtime::admin::Admin;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::deliver::Verdict;
@@ -30,6 +31,9 @@ pub struct DeliveryMetrics {
     attempts: Family<AttemptLabels, Counter>,
     ended: Family<ResultLabels, Counter>,
     duration: Histogram,
+    disabled: Counter,
+    open_circuits: Gauge,
+    under_way: Gauge,
 }
 
 impl DeliveryMetrics {
@@ -39,6 +43,9 @@ impl DeliveryMetrics {
             attempts: Family::default(),
             ended: Family::default(),
             duration: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            disabled: Counter::default(),
+            open_circuits: Gauge::default(),
+            under_way: Gauge::default(),
         };
         admin.register(|registry| {
             registry.register(
@@ -55,6 +62,21 @@ impl DeliveryMetrics {
                 "postern_dispatcher_delivery_attempt_seconds",
                 "How long attempts took, in seconds",
                 this.duration.clone(),
+            );
+            registry.register(
+                "postern_dispatcher_subscriptions_disabled",
+                "Subscriptions disabled because their endpoints failed for long",
+                this.disabled.clone(),
+            );
+            registry.register(
+                "postern_dispatcher_circuits_open",
+                "Targets that get nothing but probes, since they don't answer",
+                this.open_circuits.clone(),
+            );
+            registry.register(
+                "postern_dispatcher_attempts_under_way",
+                "Attempts under way",
+                this.under_way.clone(),
             );
         });
         this
@@ -73,6 +95,17 @@ impl DeliveryMetrics {
         };
         self.attempts.get_or_create(&AttemptLabels { protocol, result }).inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a subscription that is disabled.
+    pub(crate) fn disabled(&self) {
+        self.disabled.inc();
+    }
+
+    /// Shows what is under way.
+    pub(crate) fn shows(&self, under_way: usize, open_circuits: usize) {
+        self.under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+        self.open_circuits.set(i64::try_from(open_circuits).unwrap_or(i64::MAX));
     }
 
     /// Counts what became of a delivery.

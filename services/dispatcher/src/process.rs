@@ -17,6 +17,8 @@ use tracing::info;
 use crate::config::{MigrateConfig, ProcessConfig};
 use crate::consume::amqp::AmqpSource;
 use crate::deliver::dial::SystemResolver;
+use crate::deliver::redrive::amqp::AmqpDeadLetters;
+use crate::deliver::sign::keys;
 use crate::dispatcher::{Dispatcher, Surroundings};
 use crate::identity;
 use crate::remote::RemoteControlPlane;
@@ -31,6 +33,18 @@ pub async fn migrate(config: MigrateConfig) -> anyhow::Result<()> {
     store.migrate().await.context("migrating")?;
     store.close().await;
     info!("the schema is up to date");
+    Ok(())
+}
+
+/// Makes a new key that signs messages. The certificate of the one before stays public.
+///
+/// # Errors
+/// When the database is away.
+pub async fn rotate_signing_key(config: MigrateConfig) -> anyhow::Result<()> {
+    let store = Store::new(config.database_url.expose(), 2).context("POSTERN_DATABASE_URL")?;
+    let certificate = keys::rotate(&store, &config.sealing, SystemClock.now()).await?;
+    store.close().await;
+    info!(certificate, "another key signs messages from now on");
     Ok(())
 }
 
@@ -96,6 +110,7 @@ async fn start(config: ProcessConfig, parts: &mut Parts, stop: &Stop) -> anyhow:
     let around = Surroundings {
         identities: Arc::new(remote.clone()),
         outcomes: Arc::new(remote),
+        dead_letters: Arc::new(AmqpDeadLetters::new(config.amqp_url.clone())),
         source: Box::new(AmqpSource::new(config.amqp_url).shown_in(admin.readiness.part("broker"))),
         resolver: Arc::new(SystemResolver),
         clock,
@@ -110,15 +125,21 @@ async fn start(config: ProcessConfig, parts: &mut Parts, stop: &Stop) -> anyhow:
     if let Some((certificate, key)) = &config.tls {
         options = options.tls(ServerTls::from_pem_files(certificate, key)?);
     }
-    let topics = dispatcher.topic_service();
+    let (topics, deliveries) = (dispatcher.topic_service(), dispatcher.delivery_service());
     let (health, health_service) = tonic_health::server::health_reporter();
     health
         .set_service_status("postern.v1.TopicService", tonic_health::ServingStatus::Serving)
         .await;
+    health
+        .set_service_status("postern.v1.DeliveryService", tonic_health::ServingStatus::Serving)
+        .await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let routes = Routes::new(topics).add_service(health_service).add_service(reflection);
+    let routes = Routes::new(topics)
+        .add_service(deliveries)
+        .add_service(health_service)
+        .add_service(reflection);
     let serving = grpc::serve(public_listener, routes, options, stop.clone());
     parts.spawn(part("public API", async move { Ok(serving.await?) }));
 

@@ -7,6 +7,7 @@ use postern_proto::internal::v1::identity_service_client::IdentityServiceClient;
 use postern_proto::internal::v1::notification_outcome_service_client::NotificationOutcomeServiceClient;
 use postern_proto::internal::v1::{
     AuthenticateRequest, AuthenticateResponse, ReportNotificationOutcomeRequest,
+    ReportTopicPolicyChangeRequest,
 };
 use postern_runtime::grpc::InjectTrace;
 use postern_runtime::tls::{ClientTls, IdentityHandle, SpiffeId, TlsError};
@@ -15,7 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use crate::caller::{Caller, Identities};
+use crate::caller::{Caller, Identities, Origin};
 use crate::error::Cause;
 use crate::identity::CONTROL_PLANE;
 use crate::outcomes::{Outcome, Outcomes};
@@ -65,7 +66,8 @@ impl Identities for RemoteControlPlane {
             return Ok(Some(Caller::Operator));
         }
         let account = account_id.parse()?;
-        Ok(Some(Caller::Account { account, principal: principal_arn.into() }))
+        let (principal, origin) = (principal_arn.into(), Origin::default());
+        Ok(Some(Caller::Account { account, principal, origin }))
     }
 }
 
@@ -86,5 +88,14 @@ impl Outcomes for RemoteControlPlane {
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(status.into()),
         }
+    }
+
+    async fn policy_changed(&self, topic_arn: &str) -> Result<(), Cause> {
+        let mut client = self.outcomes.clone();
+        let asked = ReportTopicPolicyChangeRequest { topic_arn: topic_arn.to_owned() };
+        let mut request = Request::new(asked);
+        request.set_timeout(REPORT);
+        timeout(REPORT, client.report_topic_policy_change(request)).await??;
+        Ok(())
     }
 }

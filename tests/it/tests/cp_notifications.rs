@@ -311,3 +311,30 @@ async fn notifications_are_counted_and_a_repeat_is_not_another_one() {
     let gone = app.notifications(&doors.provider, None, None, &page()).await.unwrap();
     assert_eq!(gone, [], "with the service goes what is about it");
 }
+
+#[tokio::test]
+async fn a_topic_with_another_policy_gets_back_the_notifications_that_it_lets_publish_now() {
+    let (doors, topics) = doors().await;
+    let app = &doors.cp.app;
+    let topic = TOPIC.parse().unwrap();
+    topics.allow(TOPIC, &source_of_service(&doors));
+    let id = of_service(&doors, &EventKind::ALL).await.id;
+    for event in ["1", "2", "3"] {
+        tell(&doors, id, event, false).await;
+    }
+    let shown = async || app.notification(&doors.provider, id).await.unwrap();
+    assert!(!shown().await.enabled);
+    topics.deny_all(TOPIC);
+    assert_eq!(app.topic_policy_changed(&topic).await.unwrap(), 0);
+    assert!(!shown().await.enabled, "it still does not let it publish");
+    topics.allow(TOPIC, &source_of_service(&doors));
+    let other = "arn:aws:sns:us-east-1:111122223333:other".parse().unwrap();
+    assert_eq!(app.topic_policy_changed(&other).await.unwrap(), 0);
+    assert_eq!(app.topic_policy_changed(&topic).await.unwrap(), 1);
+    let enabled = shown().await;
+    assert!(enabled.enabled && enabled.disabled_reason.is_empty());
+    assert_eq!(app.topic_policy_changed(&topic).await.unwrap(), 0, "a repeat changes nothing");
+    // The count begins anew.
+    tell(&doors, id, "4", false).await;
+    assert!(shown().await.enabled);
+}

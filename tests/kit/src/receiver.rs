@@ -20,8 +20,19 @@ use tokio_rustls::TlsAcceptor;
 pub enum Behaviour {
     /// Answers with this status and an empty body.
     Status(u16),
+    /// Answers with this status, these headers (names and values) and this body.
+    Answer {
+        /// The status.
+        status: u16,
+        /// Names and values.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: String,
+    },
     /// Reads the request and never answers.
     Hang,
+    /// Sends the head of an answer without end, a byte every so often.
+    TrickleHead(Duration),
     /// Answers 200 and then a byte of a body without end every so often.
     Trickle(Duration),
     /// Closes the connection with a TCP reset instead of an answer.

@@ -77,22 +77,53 @@ impl Mail {
         })
     }
 
-    /// The body of a mail of one part as text, its transfer encoding undone.
+    /// The text of the mail, its transfer encoding undone: the body, or the part that is plain text.
     ///
     /// # Errors
-    /// When it is not what its Content-Transfer-Encoding says, or no UTF-8.
+    /// When there is none, or it is not what its Content-Transfer-Encoding says, or no UTF-8.
     pub fn text(&self) -> Result<String> {
+        self.part("text/plain")
+    }
+
+    /// The same of the part that is HTML.
+    ///
+    /// # Errors
+    /// As [`Mail::text`].
+    pub fn html(&self) -> Result<String> {
+        self.part("text/html")
+    }
+
+    fn part(&self, kind: &str) -> Result<String> {
         let (_, body) = self.raw.split_once("\r\n\r\n").context("a mail without a body")?;
-        let encoding = self.header("Content-Transfer-Encoding").unwrap_or_default();
-        match encoding.to_ascii_lowercase().as_str() {
-            "base64" => {
-                let packed: String = body.split_whitespace().collect();
-                let bytes = base64::engine::general_purpose::STANDARD.decode(packed)?;
-                Ok(String::from_utf8(bytes)?)
-            }
-            "quoted-printable" => quoted_printable(body),
-            _ => Ok(body.to_owned()),
+        let content = self.header("Content-Type").unwrap_or_else(|| "text/plain".to_owned());
+        let Some((_, boundary)) = content.split_once("boundary=\"") else {
+            anyhow::ensure!(content.starts_with(kind), "{content} where {kind} was wanted");
+            return decoded(&self.header("Content-Transfer-Encoding").unwrap_or_default(), body);
+        };
+        let boundary = boundary.split('"').next().unwrap_or_default();
+        let between = format!("--{boundary}");
+        let parts = body.split(between.as_str()).skip(1).map(|part| Self {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            // The line break before a boundary is the boundary's.
+            raw: part.trim_start_matches("\r\n").strip_suffix("\r\n").unwrap_or(part).to_owned(),
+        });
+        let wanted = |part: &Self| {
+            part.header("Content-Type").is_some_and(|content| content.starts_with(kind))
+        };
+        parts.into_iter().find(wanted).with_context(|| format!("no part is {kind}"))?.part(kind)
+    }
+}
+
+fn decoded(encoding: &str, body: &str) -> Result<String> {
+    match encoding.to_ascii_lowercase().as_str() {
+        "base64" => {
+            let packed: String = body.split_whitespace().collect();
+            let bytes = base64::engine::general_purpose::STANDARD.decode(packed)?;
+            Ok(String::from_utf8(bytes)?)
         }
+        "quoted-printable" => quoted_printable(body),
+        _ => Ok(body.to_owned()),
     }
 }
 

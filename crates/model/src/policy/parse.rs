@@ -1,14 +1,20 @@
 //! Reading a document: everything that it says is understood, or it is refused.
 
+mod values;
+
 use std::collections::HashSet;
 use std::fmt;
 
-use super::json::{self, Key, Node, Value};
+use super::template::Case;
 use super::{
-    ACTIONS, Condition, ConditionKey, Effect, MAX_BYTES, MAX_PRINCIPALS, MAX_STATEMENTS, Operator,
-    Policy, Statement, StatementPrincipal, Version, pattern,
+    ACTIONS, Condition, ConditionKey, Context, Effect, MAX_BYTES, MAX_PRINCIPALS, MAX_STATEMENTS,
+    Match, Operator, Policy, Statement, StatementPrincipal, Template, Version,
 };
+use crate::arn::TopicArn;
+use crate::json::{self, Key, Node, Value, join, shown};
 use crate::principal::PrincipalPattern;
+
+pub(super) use values::date;
 
 /// What is wrong with a policy document, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +28,9 @@ pub struct PolicyFault {
 }
 
 impl PolicyFault {
-    /// A fault in an element of a document that was read before.
-    pub(super) fn of_path(path: String, reason: String) -> Self {
-        Self { path, position: None, reason }
+    /// A fault of the document as a whole.
+    pub(super) fn whole(reason: String) -> Self {
+        Self { path: String::new(), position: None, reason }
     }
 }
 
@@ -47,15 +53,15 @@ impl fmt::Display for PolicyFault {
 
 impl std::error::Error for PolicyFault {}
 
-pub(super) fn policy(document: &str) -> Result<Policy, PolicyFault> {
-    let whole = |reason: String| PolicyFault { path: String::new(), position: None, reason };
+pub(super) fn policy(document: &str, topic: Option<&TopicArn>) -> Result<Policy, PolicyFault> {
     if document.len() > MAX_BYTES {
-        return Err(whole(format!(
+        return Err(PolicyFault::whole(format!(
             "a policy has at most {MAX_BYTES} bytes, and this one {}",
             document.len()
         )));
     }
-    let reader = Reader { document };
+    let mut reader =
+        Reader { document, topic: topic.map(ToString::to_string), version: Version::V2008 };
     if let Some(at) = document.find(|character: char| !character.is_ascii()) {
         return Err(reader.fault(at, "", "a policy is written in ASCII"));
     }
@@ -63,19 +69,20 @@ pub(super) fn policy(document: &str) -> Result<Policy, PolicyFault> {
     reader.policy(&root)
 }
 
-/// Elements of the language that are understood and not supported yet.
-const LATER: [&str; 3] = ["NotPrincipal", "NotAction", "NotResource"];
-
 struct Reader<'a> {
     document: &'a str,
+    /// The only resource that statements may name.
+    topic: Option<String>,
+    version: Version,
 }
 
 impl Reader<'_> {
     fn fault(&self, at: usize, path: &str, reason: impl Into<String>) -> PolicyFault {
-        let before = &self.document.as_bytes()[..at.min(self.document.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
-        PolicyFault { path: path.to_owned(), position: Some((line, column)), reason: reason.into() }
+        PolicyFault {
+            path: path.to_owned(),
+            position: Some(json::position(self.document, at)),
+            reason: reason.into(),
+        }
     }
 
     fn expected(&self, node: &Node, path: &str, what: &str) -> PolicyFault {
@@ -90,9 +97,32 @@ impl Reader<'_> {
     }
 
     fn text<'n>(&self, node: &'n Node, path: &str) -> Result<&'n str, PolicyFault> {
+        let Value::Text(text) = &node.value else {
+            return Err(self.expected(node, path, "a string"));
+        };
+        // An escape is ASCII, and what it stands for may not be.
+        if !text.is_ascii() {
+            return Err(self.fault(node.at, path, "a policy is written in ASCII"));
+        }
+        Ok(text)
+    }
+
+    /// A value, or the one or more of a list, each with its path.
+    fn several<'n>(
+        &self,
+        node: &'n Node,
+        path: &str,
+    ) -> Result<Vec<(&'n Node, String)>, PolicyFault> {
         match &node.value {
-            Value::Text(text) => Ok(text),
-            _ => Err(self.expected(node, path, "a string")),
+            Value::List(nodes) if nodes.is_empty() => {
+                Err(self.fault(node.at, path, "the list is empty"))
+            }
+            Value::List(nodes) => Ok(nodes
+                .iter()
+                .enumerate()
+                .map(|(number, node)| (node, format!("{path}[{number}]")))
+                .collect()),
+            _ => Ok(vec![(node, path.to_owned())]),
         }
     }
 
@@ -102,41 +132,25 @@ impl Reader<'_> {
         node: &'n Node,
         path: &str,
     ) -> Result<Vec<(&'n Node, String, &'n str)>, PolicyFault> {
-        match &node.value {
-            Value::Text(text) => Ok(vec![(node, path.to_owned(), text)]),
-            Value::List(nodes) if nodes.is_empty() => {
-                Err(self.fault(node.at, path, "the list is empty"))
-            }
-            Value::List(nodes) => nodes
-                .iter()
-                .enumerate()
-                .map(|(number, node)| {
-                    let path = format!("{path}[{number}]");
-                    self.text(node, &path).map(|text| (node, path.clone(), text))
-                })
-                .collect(),
-            _ => Err(self.expected(node, path, "a string or a list of strings")),
+        if !matches!(node.value, Value::Text(_) | Value::List(_)) {
+            return Err(self.expected(node, path, "a string or a list of strings"));
         }
+        let several = self.several(node, path)?.into_iter();
+        several.map(|(node, path)| self.text(node, &path).map(|text| (node, path, text))).collect()
     }
 
-    fn unknown(&self, key: &Key, parent: &str) -> PolicyFault {
-        let path = join(parent, &key.text);
-        let reason = if LATER.contains(&key.text.as_str()) {
-            format!("{} is not supported yet", key.text)
-        } else {
-            "the policy language has no such element".to_owned()
-        };
-        self.fault(key.at, &path, reason)
+    fn unknown(&self, key: &Key, path: &str) -> PolicyFault {
+        self.fault(key.at, path, "the policy language has no such element")
     }
 
-    fn policy(&self, root: &Node) -> Result<Policy, PolicyFault> {
-        let (mut version, mut id, mut statements) = (Version::V2008, None, None);
+    fn policy(&mut self, root: &Node) -> Result<Policy, PolicyFault> {
+        let (mut id, mut statements) = (None, None);
         for (key, node) in self.map(root, "")? {
             match key.text.as_str() {
-                "Version" => version = self.version(node)?,
+                "Version" => self.version = self.version(node)?,
                 "Id" => id = Some(self.text(node, "Id")?.to_owned()),
                 "Statement" => statements = Some(node),
-                _ => return Err(self.unknown(key, "")),
+                _ => return Err(self.unknown(key, &shown(&key.text))),
             }
         }
         let node =
@@ -150,9 +164,6 @@ impl Reader<'_> {
                 .collect(),
             _ => return Err(self.expected(node, "Statement", "a list of statements")),
         };
-        if nodes.is_empty() {
-            return Err(self.fault(node.at, "Statement", "the list is empty"));
-        }
         if nodes.len() > MAX_STATEMENTS {
             return Err(self.fault(
                 node.at,
@@ -166,7 +177,7 @@ impl Reader<'_> {
         let mut sids = HashSet::new();
         let mut statements = Vec::with_capacity(nodes.len());
         for (path, node) in nodes {
-            let statement = self.statement(node, &path, version)?;
+            let statement = self.statement(node, &path)?;
             if let Some(sid) = &statement.sid
                 && !sids.insert(sid.clone())
             {
@@ -178,7 +189,7 @@ impl Reader<'_> {
             }
             statements.push(statement);
         }
-        Ok(Policy { version, id, statements })
+        Ok(Policy { version: self.version, id, statements })
     }
 
     fn version(&self, node: &Node) -> Result<Version, PolicyFault> {
@@ -188,52 +199,110 @@ impl Reader<'_> {
             other => Err(self.fault(
                 node.at,
                 "Version",
-                format!("{other:?} is neither 2008-10-17 nor 2012-10-17"),
+                format!("{:?} is neither 2008-10-17 nor 2012-10-17", shown(other)),
             )),
         }
     }
 
-    fn statement(
-        &self,
-        node: &Node,
-        path: &str,
-        version: Version,
-    ) -> Result<Statement, PolicyFault> {
-        let (mut sid, mut effect, mut principals) = (None, None, None);
-        let (mut actions, mut resources, mut conditions) = (None, None, Vec::new());
+    fn statement(&self, node: &Node, path: &str) -> Result<Statement, PolicyFault> {
+        let (mut sid, mut effect, mut conditions) = (None, None, Vec::new());
+        let mut principals = Either::new("Principal");
+        let mut actions = Either::new("Action");
+        let mut resources = Either::new("Resource");
         for (key, value) in self.map(node, path)? {
             let path = join(path, &key.text);
             match key.text.as_str() {
                 "Sid" => sid = Some(self.text(value, &path)?.to_owned()),
                 "Effect" => effect = Some(self.effect(value, &path)?),
-                "Principal" => principals = Some(self.principals(value, &path)?),
-                "Action" => actions = Some(self.actions(value, &path)?),
-                "Resource" => resources = Some(self.resources(value, &path, version)?),
-                "Condition" => conditions = self.conditions(value, &path, version)?,
-                _ => {
-                    return Err(
-                        self.unknown(key, path.rsplit_once('.').map_or("", |(parent, _)| parent))
-                    );
+                "Principal" => {
+                    principals.set(self, key, &path, Match::Any(self.principals(value, &path)?))?;
                 }
+                "NotPrincipal" => {
+                    let listed = self.principals(value, &path)?;
+                    self.check_exempt(value, &path, &listed)?;
+                    principals.set(self, key, &path, Match::Not(listed))?;
+                }
+                "Action" => {
+                    actions.set(self, key, &path, Match::Any(self.actions(value, &path)?))?;
+                }
+                "NotAction" => {
+                    actions.set(self, key, &path, Match::Not(self.actions(value, &path)?))?;
+                }
+                "Resource" => {
+                    resources.set(self, key, &path, Match::Any(self.resources(value, &path)?))?;
+                }
+                "NotResource" => {
+                    resources.set(self, key, &path, Match::Not(self.resources(value, &path)?))?;
+                }
+                "Condition" => conditions = self.conditions(value, &path)?,
+                _ => return Err(self.unknown(key, &path)),
             }
         }
-        let missing =
-            |name: &str| self.fault(node.at, path, format!("the statement has no {name}"));
+        let effect =
+            effect.ok_or_else(|| self.fault(node.at, path, "the statement has no Effect"))?;
+        let principals = principals.take(self, node, path)?;
+        if effect == Effect::Allow && matches!(principals, Match::Not(_)) {
+            return Err(self.fault(
+                node.at,
+                &join(path, "NotPrincipal"),
+                "NotPrincipal stands with Deny alone: with Allow it would let everyone else in",
+            ));
+        }
         Ok(Statement {
             sid,
-            effect: effect.ok_or_else(|| missing("Effect"))?,
-            principals: principals.ok_or_else(|| missing("Principal"))?,
-            actions: actions.ok_or_else(|| missing("Action"))?,
-            resources: resources.ok_or_else(|| missing("Resource"))?,
+            effect,
+            principals,
+            actions: actions.take(self, node, path)?,
+            resources: resources.take(self, node, path)?,
             conditions,
         })
+    }
+
+    /// Refuses exemptions that would not exempt: a user whose account is denied is denied (spec 8.6).
+    fn check_exempt(
+        &self,
+        node: &Node,
+        path: &str,
+        listed: &[StatementPrincipal],
+    ) -> Result<(), PolicyFault> {
+        for principal in listed {
+            match principal {
+                StatementPrincipal::Aws(PrincipalPattern::All) => {
+                    return Err(self.fault(node.at, path, "NotPrincipal \"*\" would deny nobody"));
+                }
+                StatementPrincipal::Aws(
+                    PrincipalPattern::User(account, _) | PrincipalPattern::Role(account, _),
+                ) => {
+                    let whole = StatementPrincipal::Aws(PrincipalPattern::Account(*account));
+                    if !listed.contains(&whole) {
+                        return Err(self.fault(
+                            node.at,
+                            path,
+                            format!(
+                                "NotPrincipal lists a user or role of account {account} and not \
+                                 {}, so it would be denied with its account",
+                                account.root_arn()
+                            ),
+                        ));
+                    }
+                }
+                StatementPrincipal::Aws(PrincipalPattern::Account(_))
+                | StatementPrincipal::Service(_)
+                | StatementPrincipal::Federated(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn effect(&self, node: &Node, path: &str) -> Result<Effect, PolicyFault> {
         match self.text(node, path)? {
             "Allow" => Ok(Effect::Allow),
             "Deny" => Ok(Effect::Deny),
-            other => Err(self.fault(node.at, path, format!("{other:?} is neither Allow nor Deny"))),
+            other => Err(self.fault(
+                node.at,
+                path,
+                format!("{:?} is neither Allow nor Deny", shown(other)),
+            )),
         }
     }
 
@@ -268,25 +337,32 @@ impl Reader<'_> {
                                 node.at,
                                 &path,
                                 format!(
-                                    "{text:?} is no service principal such as vpce.amazonaws.com"
+                                    "{:?} is no service principal such as vpce.amazonaws.com",
+                                    shown(text)
                                 ),
                             ));
                         }
                         principals.push(StatementPrincipal::Service(text.to_owned()));
                     }
                 }
-                "Federated" | "CanonicalUser" => {
-                    return Err(self.fault(
-                        key.at,
-                        &path,
-                        format!("{} principals are not supported yet", key.text),
-                    ));
+                "Federated" => {
+                    for (node, path, text) in self.texts(value, &path)? {
+                        if !is_provider(text) {
+                            return Err(self.fault(
+                                node.at,
+                                &path,
+                                format!(
+                                    "{:?} is no identity provider: expected its host name or \
+                                     arn:aws:iam::<account>:saml-provider/<name> or \
+                                     :oidc-provider/<name>",
+                                    shown(text)
+                                ),
+                            ));
+                        }
+                        principals.push(StatementPrincipal::Federated(text.to_owned()));
+                    }
                 }
-                _ => {
-                    return Err(
-                        self.unknown(key, path.rsplit_once('.').map_or("", |(parent, _)| parent))
-                    );
-                }
+                _ => return Err(self.unknown(key, &path)),
             }
         }
         if principals.is_empty() || principals.len() > MAX_PRINCIPALS {
@@ -299,77 +375,86 @@ impl Reader<'_> {
                 ),
             ));
         }
+        // In the order in which they are rendered; it decides nothing.
+        principals.sort_by_key(|principal| match principal {
+            StatementPrincipal::Aws(_) => 0,
+            StatementPrincipal::Service(_) => 1,
+            StatementPrincipal::Federated(_) => 2,
+        });
         Ok(principals)
     }
 
-    fn actions(&self, node: &Node, path: &str) -> Result<Vec<String>, PolicyFault> {
+    fn actions(&self, node: &Node, path: &str) -> Result<Vec<Template>, PolicyFault> {
         let mut actions = Vec::new();
         for (node, path, text) in self.texts(node, path)? {
-            if !ACTIONS.iter().any(|action| pattern::matches_any_case(text, action)) {
+            // Variables have no meaning here, so `$` is an ordinary sign, which no action has.
+            let action = Template::parse(text, Version::V2008)
+                .map_err(|reason| self.fault(node.at, &path, reason))?;
+            let is_one = |known| action.matches(known, &Context::default(), Case::Ignored);
+            if !ACTIONS.into_iter().any(is_one) {
                 return Err(self.fault(
                     node.at,
                     &path,
-                    format!("{text:?} is no action of a topic; these are {}", ACTIONS.join(", ")),
+                    format!(
+                        "{:?} is no action of a topic; these are {}",
+                        shown(text),
+                        ACTIONS.join(", ")
+                    ),
                 ));
             }
-            actions.push(text.to_owned());
+            actions.push(action);
         }
         Ok(actions)
     }
 
-    fn resources(
-        &self,
-        node: &Node,
-        path: &str,
-        version: Version,
-    ) -> Result<Vec<String>, PolicyFault> {
+    fn resources(&self, node: &Node, path: &str) -> Result<Vec<Template>, PolicyFault> {
         let mut resources = Vec::new();
         for (node, path, text) in self.texts(node, path)? {
             if text.is_empty() {
                 return Err(self.fault(node.at, &path, "the resource is empty"));
             }
-            self.no_variable(node, &path, text, version)?;
-            resources.push(text.to_owned());
+            if let Some(topic) = &self.topic
+                && topic != text
+            {
+                let reason = format!("{:?} is not this topic, {topic}", shown(text));
+                return Err(self.fault(node.at, &path, reason));
+            }
+            resources.push(self.template(node, &path, text)?);
+        }
+        if self.topic.is_some() && resources.len() > 1 {
+            return Err(self.fault(node.at, path, "the topic is listed more than once"));
         }
         Ok(resources)
     }
 
-    fn conditions(
-        &self,
-        node: &Node,
-        path: &str,
-        version: Version,
-    ) -> Result<Vec<Condition>, PolicyFault> {
+    fn template(&self, node: &Node, path: &str, text: &str) -> Result<Template, PolicyFault> {
+        Template::parse(text, self.version).map_err(|reason| self.fault(node.at, path, reason))
+    }
+
+    fn conditions(&self, node: &Node, path: &str) -> Result<Vec<Condition>, PolicyFault> {
         let mut conditions = Vec::new();
         for (name, block) in self.map(node, path)? {
             let path = join(path, &name.text);
-            let operator = Operator::ALL
-                .into_iter()
-                .find(|operator| operator.as_str() == name.text)
-                .ok_or_else(|| self.fault(name.at, &path, no_operator(&name.text)))?;
-            let mut keys: Vec<ConditionKey> = Vec::new();
+            let operator: Operator = name
+                .text
+                .parse()
+                .map_err(|error| self.fault(name.at, &path, format!("{error}")))?;
+            let mut keys: HashSet<ConditionKey> = HashSet::new();
             for (key, value) in self.map(block, &path)? {
                 let path = join(&path, &key.text);
-                let known = ConditionKey::ALL
-                    .into_iter()
-                    .find(|known| known.as_str().eq_ignore_ascii_case(&key.text))
-                    .ok_or_else(|| {
-                        self.fault(
-                            key.at,
-                            &path,
-                            "only conditions on aws:SourceArn, aws:SourceAccount and \
-                             aws:SourceOwner are supported yet",
-                        )
-                    })?;
-                if keys.contains(&known) {
-                    return Err(self.fault(
-                        key.at,
-                        &path,
-                        format!("the key {} comes twice", known.as_str()),
-                    ));
+                let known: ConditionKey = key
+                    .text
+                    .parse()
+                    .map_err(|error| self.fault(key.at, &path, format!("{error}")))?;
+                if !keys.insert(known) {
+                    let reason = format!("the key {known} comes twice");
+                    return Err(self.fault(key.at, &path, reason));
                 }
-                keys.push(known);
-                let values = self.values(value, &path, operator, version)?;
+                let values = self
+                    .several(value, &path)?
+                    .into_iter()
+                    .map(|(node, path)| self.value(node, &path, operator))
+                    .collect::<Result<_, _>>()?;
                 conditions.push(Condition { operator, key: known, values });
             }
             if keys.is_empty() {
@@ -378,48 +463,38 @@ impl Reader<'_> {
         }
         Ok(conditions)
     }
+}
 
-    fn values(
-        &self,
-        node: &Node,
-        path: &str,
-        operator: Operator,
-        version: Version,
-    ) -> Result<Vec<String>, PolicyFault> {
-        let mut values = Vec::new();
-        for (node, path, text) in self.texts(node, path)? {
-            self.no_variable(node, &path, text, version)?;
-            let arn = matches!(operator, Operator::ArnEquals | Operator::ArnLike);
-            if arn && text.splitn(6, ':').count() != 6 {
-                return Err(self.fault(
-                    node.at,
-                    &path,
-                    format!("{text:?} has not the six parts of an ARN, so it could never match"),
-                ));
-            }
-            values.push(text.to_owned());
-        }
-        Ok(values)
+/// One of two elements that exclude each other, such as `Action` and `NotAction`.
+struct Either<T> {
+    word: &'static str,
+    found: Option<Match<T>>,
+}
+
+impl<T> Either<T> {
+    fn new(word: &'static str) -> Self {
+        Self { word, found: None }
     }
 
-    fn no_variable(
-        &self,
-        node: &Node,
+    fn set(
+        &mut self,
+        reader: &Reader<'_>,
+        key: &Key,
         path: &str,
-        text: &str,
-        version: Version,
+        found: Match<T>,
     ) -> Result<(), PolicyFault> {
-        if version == Version::V2012 && text.contains("${") {
-            return Err(self.fault(node.at, path, "policy variables are not supported yet"));
+        if self.found.replace(found).is_some() {
+            let reason = format!("a statement has either {0} or Not{0}", self.word);
+            return Err(reader.fault(key.at, path, reason));
         }
         Ok(())
     }
-}
 
-fn join(parent: &str, key: &str) -> String {
-    // Keys are the caller's text: a long one would make the message useless.
-    let key: String = key.chars().take(64).collect();
-    if parent.is_empty() { key } else { format!("{parent}.{key}") }
+    fn take(self, reader: &Reader<'_>, node: &Node, path: &str) -> Result<Match<T>, PolicyFault> {
+        self.found.ok_or_else(|| {
+            reader.fault(node.at, path, format!("the statement has no {}", self.word))
+        })
+    }
 }
 
 /// A host name such as `vpce.amazonaws.com`; wildcards have no meaning for services.
@@ -434,21 +509,18 @@ fn is_service(text: &str) -> bool {
         })
 }
 
-fn no_operator(name: &str) -> String {
-    const SUPPORTED: &str = "StringEquals, StringLike, ArnEquals and ArnLike are";
-    let shown: String = name.chars().take(64).collect();
-    let base = name
-        .trim_start_matches("ForAnyValue:")
-        .trim_start_matches("ForAllValues:")
-        .trim_end_matches("IfExists");
-    let of_the_language = base.starts_with("String")
-        || base.starts_with("Numeric")
-        || base.starts_with("Date")
-        || base.starts_with("Arn")
-        || matches!(base, "Bool" | "BinaryEquals" | "IpAddress" | "NotIpAddress" | "Null");
-    if of_the_language {
-        format!("the operator {shown:?} is not supported yet; {SUPPORTED}")
-    } else {
-        format!("there is no operator {shown:?}; {SUPPORTED} supported")
-    }
+/// A provider's host name, or the ARN under which an account knows it.
+fn is_provider(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("arn:aws:iam::") else { return is_service(text) };
+    let named = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 255
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:".contains(&byte))
+    };
+    rest.split_once(':').is_some_and(|(account, resource)| {
+        account.parse::<crate::AccountId>().is_ok()
+            && ["saml-provider/", "oidc-provider/"]
+                .iter()
+                .any(|kind| resource.strip_prefix(kind).is_some_and(named))
+    })
 }

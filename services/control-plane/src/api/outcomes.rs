@@ -37,6 +37,17 @@ impl NotificationOutcomeService for Outcomes {
         self.app.report_outcome(outcome).await?;
         Ok(Response::new(v1::ReportNotificationOutcomeResponse {}))
     }
+
+    async fn report_topic_policy_change(
+        &self,
+        request: Request<v1::ReportTopicPolicyChangeRequest>,
+    ) -> Result<Response<v1::ReportTopicPolicyChangeResponse>, Status> {
+        service_only(&request)?;
+        let v1::ReportTopicPolicyChangeRequest { topic_arn } = request.into_inner();
+        let topic = required("topic_arn", &topic_arn)?;
+        let enabled = self.app.topic_policy_changed(&topic).await?;
+        Ok(Response::new(v1::ReportTopicPolicyChangeResponse { enabled }))
+    }
 }
 
 impl TryFrom<v1::ReportNotificationOutcomeRequest> for Outcome {

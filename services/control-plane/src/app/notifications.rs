@@ -11,7 +11,7 @@ use postern_model::id::{EndpointId, NotificationId, ServiceId};
 use postern_model::{AccountId, Code};
 use postern_proto::page::Page;
 use sqlx::PgConnection;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::client_tokens::{Asked, ClientToken, mismatch};
 use super::events::{endpoint_arn, service_arn};
@@ -29,6 +29,8 @@ use crate::store::{endpoints, notifications};
 
 /// After how many denials in a row a notification is disabled (spec 7).
 pub const DENIALS_MAX: i32 = 3;
+/// How many notifications are read at a time to ask their topic again.
+const ASKED_MAX: i64 = 100;
 /// How many characters of a reason are kept.
 const REASON_MAX: usize = 500;
 
@@ -230,6 +232,46 @@ impl App {
         Ok(())
     }
 
+    /// Asks a topic again that has another policy: those of its disabled notifications that it lets
+    /// publish now are enabled (spec 7). Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The database or the dispatcher away: what was enabled by then stays so.
+    pub async fn topic_policy_changed(&self, topic: &TopicArn) -> Result<i32> {
+        let topic = topic.to_string();
+        let mut after = String::new();
+        let mut enabled = 0;
+        loop {
+            let mut db = self.store.acquire().await?;
+            let found = notifications::disabled(&mut db, &topic, &after, ASKED_MAX).await?;
+            drop(db); // Nobody else is talked to while a connection is held.
+            let Some(last) = found.last() else { return Ok(enabled) };
+            after = last.id.to_string();
+            for notification in found {
+                let Notification { id, owner, about, .. } = notification;
+                let source = self.source_arn(about, owner);
+                let account = owner.to_string();
+                let asked = self.topics.check_publish(&topic, &source, &account).await?;
+                if asked != PublishDecision::Allowed {
+                    continue;
+                }
+                let mut db = self.store.acquire().await?;
+                if notifications::enable(&mut db, id, &topic).await? {
+                    info!(notification = %id, topic, "a notification is enabled: its topic takes it again");
+                    enabled += 1;
+                }
+            }
+        }
+    }
+
+    fn source_arn(&self, about: About, owner: AccountId) -> String {
+        match about {
+            About::Service(service) => service_arn(&self.settings.region, owner, service),
+            About::Endpoint(endpoint) => endpoint_arn(&self.settings.region, owner, endpoint),
+        }
+    }
+
     /// Asks the topic's policy whether it lets `vpce.amazonaws.com` publish about the thing.
     async fn check_topic(&self, topic: &TopicArn, about: About, owner: AccountId) -> Result<()> {
         const FIELD: &str = "connection_notification_arn";
@@ -238,10 +280,7 @@ impl App {
         if topic.region() != region {
             return refuse(format!("the topic is not in the region {region}"));
         }
-        let source = match about {
-            About::Service(service) => service_arn(region, owner, service),
-            About::Endpoint(endpoint) => endpoint_arn(region, owner, endpoint),
-        };
+        let source = self.source_arn(about, owner);
         let (topic, account) = (topic.to_string(), owner.to_string());
         match self.topics.check_publish(&topic, &source, &account).await? {
             PublishDecision::Allowed => Ok(()),

@@ -269,3 +269,36 @@ pub async fn note(
         .await?;
     Ok(disabled.unwrap_or(false))
 }
+
+/// Disabled notifications to a topic, of any account, after the one named, by id.
+///
+/// # Errors
+///
+/// The database away.
+pub async fn disabled(
+    db: &mut PgConnection,
+    topic_arn: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Notification>> {
+    Ok(sqlx::query_as(sql!("notifications/disabled"))
+        .bind(topic_arn)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}
+
+/// Enables a notification that is disabled and still to this topic. Returns whether it was.
+///
+/// # Errors
+///
+/// The database away.
+pub async fn enable(db: &mut PgConnection, id: NotificationId, topic_arn: &str) -> Result<bool> {
+    let enabled = sqlx::query(sql!("notifications/enable"))
+        .bind(id.to_string())
+        .bind(topic_arn)
+        .execute(db)
+        .await?;
+    Ok(enabled.rows_affected() == 1)
+}

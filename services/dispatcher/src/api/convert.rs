@@ -1,17 +1,21 @@
 //! Requests into commands, and what is kept into messages. Generated types go no further.
 
+mod policies;
+
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
+use postern_model::filter::FilterScope;
 use postern_model::{Code, InvalidField, Refusal, field};
-use postern_proto::page::Page;
 use postern_proto::{time, v1};
 use prost_types::{Duration, Timestamp};
 
 use crate::app::{
-    Confirm, CreateTopic, Inspected, ListDeliveries, MessageAttribute, Publish,
-    SetSubscriptionAttributes, SetTopicAttributes, Subscribe, SubscriptionProtocol, Topic,
+    Confirm, CreateTopic, Inspected, MessageAttribute, Publish, SetSubscriptionAttributes,
+    SetTopicAttributes, Subscribe, SubscriptionAttributes, SubscriptionProtocol, Topic,
 };
 use crate::plan;
-use crate::store::deliveries::{AttemptRow, DeliveryRow, DeliveryState};
+use crate::store::deliveries::inspect::{AttemptRow, DeliveryRow};
 use crate::store::messages::MessageKind;
 use crate::store::subscriptions::SubscriptionRow;
 
@@ -44,12 +48,13 @@ fn signature_version(number: i32) -> Result<Option<i16>, InvalidField> {
     }
 }
 
-fn not_supported(field: &str, given: Option<String>) -> Result<(), Refusal> {
-    match given {
-        None => Ok(()),
-        Some(_) => {
-            Err(Refusal::of_field(Code::UnsupportedOperation, field, "is not supported yet"))
-        }
+fn filter_scope(number: i32) -> Result<Option<FilterScope>, InvalidField> {
+    use v1::FilterPolicyScope as Scope;
+    match Scope::try_from(number) {
+        Ok(Scope::Unspecified) => Ok(None),
+        Ok(Scope::MessageAttributes) => Ok(Some(FilterScope::MessageAttributes)),
+        Ok(Scope::MessageBody) => Ok(Some(FilterScope::MessageBody)),
+        Err(_) => Err(InvalidField::new("filter_policy_scope", "is none of those that there are")),
     }
 }
 
@@ -63,6 +68,7 @@ impl TryFrom<v1::CreateTopicRequest> for CreateTopic {
             policy,
             signature_version: version,
             delivery_policy,
+            notice_topic_arn,
         } = request;
         let name = name.parse().map_err(|error| {
             Refusal::of_field(
@@ -77,6 +83,7 @@ impl TryFrom<v1::CreateTopicRequest> for CreateTopic {
             policy,
             signature_version: signature_version(version)?,
             delivery_policy,
+            notice_topic: notice_topic_arn,
         })
     }
 }
@@ -91,6 +98,7 @@ impl TryFrom<v1::SetTopicAttributesRequest> for SetTopicAttributes {
             display_name: shown,
             signature_version: version,
             delivery_policy,
+            notice_topic_arn,
         } = request;
         Ok(Self {
             topic: field::parse("topic_arn", &topic_arn)?,
@@ -98,6 +106,7 @@ impl TryFrom<v1::SetTopicAttributesRequest> for SetTopicAttributes {
             display_name: display_name(shown)?,
             signature_version: signature_version(version)?,
             delivery_policy,
+            notice_topic: notice_topic_arn,
         })
     }
 }
@@ -106,7 +115,13 @@ impl TryFrom<v1::PublishRequest> for Publish {
     type Error = Refusal;
 
     fn try_from(request: v1::PublishRequest) -> Result<Self, Refusal> {
-        let v1::PublishRequest { topic_arn, message, subject, message_attributes } = request;
+        let v1::PublishRequest {
+            topic_arn,
+            message,
+            subject,
+            message_attributes,
+            message_by_protocol,
+        } = request;
         let bad = |field: &str, why: &str| Refusal::of_field(Code::InvalidParameter, field, why);
         if message.is_empty() {
             return Err(bad("message", "Invalid parameter: Empty message"));
@@ -138,15 +153,45 @@ impl TryFrom<v1::PublishRequest> for Publish {
         if size > MAX_MESSAGE {
             return Err(bad("message", "Invalid parameter: Message too long"));
         }
+        let (message, variants) =
+            if message_by_protocol { by_protocol(&message)? } else { (message, None) };
         // A map has no order of its own: the same request is the same message.
         attributes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self {
             topic: field::parse("topic_arn", &topic_arn)?,
             message,
+            variants,
             subject: Some(subject).filter(|subject| !subject.is_empty()),
             attributes,
         })
     }
+}
+
+/// The protocols that may have a text of their own.
+const PROTOCOLS: [&str; 4] = ["http", "https", "email", "email-json"];
+
+/// Reads SNS's MessageStructure json: a text for all, and those of some protocols. Keys of protocols
+/// that there are none of here (`sms`) are for other systems, and passed over, as SNS does.
+fn by_protocol(message: &str) -> Result<(String, Option<BTreeMap<String, String>>), Refusal> {
+    let bad = |why: &str| {
+        let message = format!("Invalid parameter: Message Structure - {why}");
+        Refusal::of_field(Code::InvalidParameter, "message", message)
+    };
+    let texts: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(message).map_err(|_| bad("JSON message body failed to parse"))?;
+    let mut variants = BTreeMap::new();
+    let mut default = None;
+    for (key, value) in texts {
+        let serde_json::Value::String(text) = value else { continue };
+        if key == "default" {
+            default = Some(text);
+        } else if PROTOCOLS.contains(&key.as_str()) && !text.is_empty() {
+            variants.insert(key, text);
+        }
+    }
+    let default = default.filter(|text| !text.is_empty());
+    let default = default.ok_or_else(|| bad("No default entry in JSON message body"))?;
+    Ok((default, Some(variants).filter(|variants| !variants.is_empty())))
 }
 
 impl TryFrom<v1::SubscribeRequest> for Subscribe {
@@ -161,9 +206,10 @@ impl TryFrom<v1::SubscribeRequest> for Subscribe {
             delivery_policy,
             filter_policy,
             redrive_policy,
+            filter_policy_scope,
+            ordered,
+            digest_seconds,
         } = request;
-        not_supported("filter_policy", filter_policy)?;
-        not_supported("redrive_policy", redrive_policy)?;
         use v1::SubscriptionProtocol as Protocol;
         let protocol = match Protocol::try_from(protocol) {
             Ok(Protocol::Http) => SubscriptionProtocol::Http,
@@ -179,8 +225,15 @@ impl TryFrom<v1::SubscribeRequest> for Subscribe {
             topic: field::parse("topic_arn", &topic_arn)?,
             protocol,
             endpoint,
-            raw: raw_message_delivery,
-            delivery_policy,
+            attributes: SubscriptionAttributes {
+                raw: raw_message_delivery,
+                delivery_policy,
+                filter_policy,
+                filter_scope: filter_scope(filter_policy_scope)?,
+                redrive_policy,
+                ordered,
+                digest_seconds,
+            },
         })
     }
 }
@@ -195,13 +248,21 @@ impl TryFrom<v1::SetSubscriptionAttributesRequest> for SetSubscriptionAttributes
             delivery_policy,
             filter_policy,
             redrive_policy,
+            filter_policy_scope,
+            ordered,
+            digest_seconds,
         } = request;
-        not_supported("filter_policy", filter_policy)?;
-        not_supported("redrive_policy", redrive_policy)?;
         Ok(Self {
             subscription: field::parse("subscription_arn", &subscription_arn)?,
-            raw: raw_message_delivery,
-            delivery_policy,
+            attributes: SubscriptionAttributes {
+                raw: raw_message_delivery,
+                delivery_policy,
+                filter_policy,
+                filter_scope: filter_scope(filter_policy_scope)?,
+                redrive_policy,
+                ordered,
+                digest_seconds,
+            },
         })
     }
 }
@@ -223,46 +284,6 @@ impl TryFrom<v1::ConfirmSubscriptionRequest> for Confirm {
     }
 }
 
-impl TryFrom<v1::ListDeliveriesRequest> for ListDeliveries {
-    type Error = Refusal;
-
-    fn try_from(request: v1::ListDeliveriesRequest) -> Result<Self, Refusal> {
-        let v1::ListDeliveriesRequest {
-            topic_arn,
-            subscription_arn,
-            state,
-            message_id,
-            page_size,
-            page_token,
-        } = request;
-        use v1::DeliveryState as State;
-        let state = match State::try_from(state) {
-            Ok(State::Unspecified) => None,
-            Ok(State::Pending) => Some(DeliveryState::Pending),
-            Ok(State::Delivered) => Some(DeliveryState::Delivered),
-            Ok(State::DeadLettered) => Some(DeliveryState::DeadLettered),
-            Ok(State::Dropped) => Some(DeliveryState::Dropped),
-            Err(_) => {
-                return Err(InvalidField::new("state", "is none of those that there are").into());
-            }
-        };
-        let given = |text: &str| !text.is_empty();
-        Ok(Self {
-            topic: field::parse("topic_arn", &topic_arn)?,
-            subscription: Some(subscription_arn)
-                .filter(|text| given(text))
-                .map(|text| field::parse("subscription_arn", &text))
-                .transpose()?,
-            state,
-            message: Some(message_id)
-                .filter(|text| given(text))
-                .map(|text| field::parse("message_id", &text))
-                .transpose()?,
-            page: Page::parse(page_size, &page_token)?,
-        })
-    }
-}
-
 impl From<Topic> for v1::Topic {
     fn from(Topic { row, counts }: Topic) -> Self {
         let signature_version = match row.signature_version {
@@ -270,7 +291,7 @@ impl From<Topic> for v1::Topic {
             _ => v1::SignatureVersion::Sha256,
         };
         Self {
-            topic_arn: format!("arn:aws:sns:{}:{}:{}", row.region, row.owner_id, row.name),
+            topic_arn: row.arn(),
             owner: row.owner_id,
             name: row.name,
             display_name: row.display_name,
@@ -282,14 +303,14 @@ impl From<Topic> for v1::Topic {
             subscriptions_pending: counts.pending,
             subscriptions_deleted: counts.ended,
             create_time: when(row.created_at),
+            notice_topic_arn: row.notice_topic_arn.unwrap_or_default(),
         }
     }
 }
 
 impl From<SubscriptionRow> for v1::Subscription {
     fn from(row: SubscriptionRow) -> Self {
-        let topic_arn =
-            format!("arn:aws:sns:{}:{}:{}", row.region, row.topic_owner_id, row.topic_name);
+        let topic_arn = row.topic_arn();
         let protocol = match row.protocol.as_str() {
             "http" => v1::SubscriptionProtocol::Http,
             "https" => v1::SubscriptionProtocol::Https,
@@ -301,6 +322,10 @@ impl From<SubscriptionRow> for v1::Subscription {
             "pending" => v1::SubscriptionState::PendingConfirmation,
             "confirmed" => v1::SubscriptionState::Confirmed,
             _ => v1::SubscriptionState::Unspecified,
+        };
+        let filter_policy_scope = match row.filter_scope.as_str() {
+            "MessageBody" => v1::FilterPolicyScope::MessageBody,
+            _ => v1::FilterPolicyScope::MessageAttributes,
         };
         let effective_delivery_policy = if row.protocol.starts_with("http") {
             plan::effective_subscription_json(
@@ -324,20 +349,32 @@ impl From<SubscriptionRow> for v1::Subscription {
             effective_delivery_policy,
             create_time: when(row.created_at),
             confirm_time: row.confirmed_at.and_then(when),
+            filter_policy: row.filter_policy.unwrap_or_default(),
+            filter_policy_scope: filter_policy_scope.into(),
+            redrive_policy: row.redrive_policy.unwrap_or_default(),
+            ordered: row.ordered,
+            digest_seconds: row.digest_seconds,
+            status: Some(v1::SubscriptionStatus {
+                last_success_time: row.last_success_at.and_then(when),
+                failure_streak: row.failure_streak,
+                failing_since_time: row.failing_since.and_then(when),
+                disabled_time: row.disabled_at.and_then(when),
+                disabled_reason: row.disabled_reason.unwrap_or_default(),
+            }),
         }
     }
 }
 
 impl From<DeliveryRow> for v1::Delivery {
     fn from(row: DeliveryRow) -> Self {
-        let topic_arn =
-            format!("arn:aws:sns:{}:{}:{}", row.region, row.topic_owner_id, row.topic_name);
+        let topic_arn = row.topic_arn();
         let kind = match MessageKind::from_text(&row.kind) {
             Some(MessageKind::Notification) => v1::DeliveryKind::Notification,
             Some(MessageKind::SubscriptionConfirmation) => {
                 v1::DeliveryKind::SubscriptionConfirmation
             }
             Some(MessageKind::UnsubscribeConfirmation) => v1::DeliveryKind::UnsubscribeConfirmation,
+            Some(MessageKind::Digest) => v1::DeliveryKind::Digest,
             None => v1::DeliveryKind::Unspecified,
         };
         let state = match row.state.as_str() {
@@ -376,7 +413,17 @@ impl From<Inspected> for v1::Delivery {
 
 impl From<AttemptRow> for v1::DeliveryAttempt {
     fn from(row: AttemptRow) -> Self {
-        let AttemptRow { number, started_at, duration_ms, status, error, address } = row;
+        let AttemptRow {
+            number,
+            started_at,
+            duration_ms,
+            status,
+            error,
+            address,
+            request_bytes,
+            response_bytes,
+            response,
+        } = row;
         Self {
             number,
             start_time: when(started_at),
@@ -387,6 +434,9 @@ impl From<AttemptRow> for v1::DeliveryAttempt {
             status_code: status,
             error,
             address,
+            request_bytes,
+            response_bytes,
+            response,
         }
     }
 }

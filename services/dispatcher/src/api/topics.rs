@@ -1,13 +1,13 @@
 //! The public service of topics, subscriptions and deliveries.
 
-use postern_model::{Refusal, field};
+use postern_model::{InvalidField, Refusal, field};
 use postern_proto::page::Page;
-use postern_proto::v1;
 use postern_proto::v1::topic_service_server::TopicService;
+use postern_proto::{time, v1};
 use tonic::{Request, Response, Status};
 
 use super::{caller, status_of};
-use crate::app::App;
+use crate::app::{App, SubscriptionSecret};
 use crate::error::Error;
 
 /// The service over the use cases.
@@ -38,6 +38,13 @@ fn page(size: i32, token: &str) -> Result<Page, Status> {
 
 fn refused(refusal: Refusal) -> Status {
     status_of(Error::Refused(refusal))
+}
+
+fn duration(name: &str, given: prost_types::Duration) -> Result<chrono::Duration, Status> {
+    u32::try_from(given.nanos)
+        .ok()
+        .and_then(|nanos| chrono::Duration::new(given.seconds, nanos))
+        .ok_or_else(|| status_of(InvalidField::new(name, "is not from 0 to 7 days").into()))
 }
 
 #[tonic::async_trait]
@@ -105,6 +112,36 @@ impl TopicService for TopicApi {
         let asked = request.into_inner().try_into().map_err(refused)?;
         let id = self.app.publish(&caller, asked).await.map_err(status_of)?;
         Ok(Response::new(v1::PublishResponse { message_id: id.to_string() }))
+    }
+
+    async fn add_permission(
+        &self,
+        request: Request<v1::AddPermissionRequest>,
+    ) -> Result<Response<v1::AddPermissionResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner().try_into().map_err(refused)?;
+        let topic = self.app.add_permission(&caller, asked).await.map_err(status_of)?;
+        Ok(Response::new(v1::AddPermissionResponse { topic: Some(topic.into()) }))
+    }
+
+    async fn remove_permission(
+        &self,
+        request: Request<v1::RemovePermissionRequest>,
+    ) -> Result<Response<v1::RemovePermissionResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner().try_into().map_err(refused)?;
+        let topic = self.app.remove_permission(&caller, asked).await.map_err(status_of)?;
+        Ok(Response::new(v1::RemovePermissionResponse { topic: Some(topic.into()) }))
+    }
+
+    async fn explain_topic(
+        &self,
+        request: Request<v1::ExplainTopicRequest>,
+    ) -> Result<Response<v1::ExplainTopicResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner().try_into().map_err(refused)?;
+        let explained = self.app.explain_topic(&caller, asked).await.map_err(status_of)?;
+        Ok(Response::new(explained.into()))
     }
 
     async fn subscribe(
@@ -179,26 +216,42 @@ impl TopicService for TopicApi {
         Ok(Response::new(v1::SetSubscriptionAttributesResponse { subscription: Some(row.into()) }))
     }
 
-    async fn get_delivery(
+    async fn enable_subscription(
         &self,
-        request: Request<v1::GetDeliveryRequest>,
-    ) -> Result<Response<v1::GetDeliveryResponse>, Status> {
+        request: Request<v1::EnableSubscriptionRequest>,
+    ) -> Result<Response<v1::EnableSubscriptionResponse>, Status> {
         let caller = caller(&request)?;
-        let v1::GetDeliveryRequest { delivery_id } = request.into_inner();
-        let id = parse("delivery_id", &delivery_id)?;
-        let delivery = self.app.get_delivery(&caller, id).await.map_err(status_of)?;
-        Ok(Response::new(v1::GetDeliveryResponse { delivery: Some(delivery.into()) }))
+        let v1::EnableSubscriptionRequest { subscription_arn } = request.into_inner();
+        let arn = parse("subscription_arn", &subscription_arn)?;
+        let row = self.app.enable_subscription(&caller, &arn).await.map_err(status_of)?;
+        Ok(Response::new(v1::EnableSubscriptionResponse { subscription: Some(row.into()) }))
     }
 
-    async fn list_deliveries(
+    async fn get_subscription_secret(
         &self,
-        request: Request<v1::ListDeliveriesRequest>,
-    ) -> Result<Response<v1::ListDeliveriesResponse>, Status> {
+        request: Request<v1::GetSubscriptionSecretRequest>,
+    ) -> Result<Response<v1::GetSubscriptionSecretResponse>, Status> {
         let caller = caller(&request)?;
-        let asked = request.into_inner().try_into().map_err(refused)?;
-        let (rows, next_page_token) =
-            self.app.list_deliveries(&caller, asked).await.map_err(status_of)?;
-        let deliveries = rows.into_iter().map(Into::into).collect();
-        Ok(Response::new(v1::ListDeliveriesResponse { deliveries, next_page_token }))
+        let v1::GetSubscriptionSecretRequest { subscription_arn } = request.into_inner();
+        let arn = parse("subscription_arn", &subscription_arn)?;
+        let SubscriptionSecret { secret, previous_until } =
+            self.app.get_subscription_secret(&caller, &arn).await.map_err(status_of)?;
+        let previous_until_time = previous_until.map(time::timestamp);
+        Ok(Response::new(v1::GetSubscriptionSecretResponse { secret, previous_until_time }))
+    }
+
+    async fn rotate_subscription_secret(
+        &self,
+        request: Request<v1::RotateSubscriptionSecretRequest>,
+    ) -> Result<Response<v1::RotateSubscriptionSecretResponse>, Status> {
+        let caller = caller(&request)?;
+        let v1::RotateSubscriptionSecretRequest { subscription_arn, overlap } =
+            request.into_inner();
+        let arn = parse("subscription_arn", &subscription_arn)?;
+        let overlap = overlap.map(|overlap| duration("overlap", overlap)).transpose()?;
+        let SubscriptionSecret { secret, previous_until } =
+            self.app.rotate_subscription_secret(&caller, &arn, overlap).await.map_err(status_of)?;
+        let previous_until_time = previous_until.map(time::timestamp);
+        Ok(Response::new(v1::RotateSubscriptionSecretResponse { secret, previous_until_time }))
     }
 }

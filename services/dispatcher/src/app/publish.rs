@@ -1,5 +1,7 @@
 //! Publishing by a principal.
 
+use std::collections::BTreeMap;
+
 use postern_model::arn::TopicArn;
 use postern_runtime::telemetry;
 use serde_json::{Map, Value, json};
@@ -8,8 +10,7 @@ use uuid::Uuid;
 use super::App;
 use crate::caller::Caller;
 use crate::error::Error;
-use crate::store::messages::{MessageKind, NewMessage};
-use crate::store::{deliveries, messages};
+use crate::store::messages::{self, MessageKind, NewMessage};
 
 /// An attribute of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Publish {
     pub topic: TopicArn,
     /// The message.
     pub message: String,
+    /// What each protocol gets in its place.
+    pub variants: Option<BTreeMap<String, String>>,
     /// Its subject.
     pub subject: Option<String>,
     /// Its attributes, by name.
@@ -61,6 +64,7 @@ impl App {
             notification_id: None,
             subject: asked.subject,
             body: asked.message,
+            variants: asked.variants,
             attributes: Value::Object(attributes).to_string(),
             published_by: principal.to_owned(),
             ordering_key: None,
@@ -68,7 +72,7 @@ impl App {
             published_at: now,
         };
         messages::insert(&mut tx, &message).await?;
-        deliveries::insert_for_confirmed(&mut tx, topic.id, message.id, None, now).await?;
+        self.fanout.insert(&mut tx, std::slice::from_ref(&message), now).await?;
         tx.commit().await?;
         self.due.notify_one();
         Ok(message.id)

@@ -1,73 +1,43 @@
 //! Subscriptions: asked for, confirmed, ended.
 
-use std::fmt;
+mod attributes;
+mod endpoint;
+mod secrets;
+
+pub use attributes::SubscriptionAttributes;
+pub use endpoint::SubscriptionProtocol;
+pub use secrets::SubscriptionSecret;
 
 use chrono::{DateTime, Utc};
-use lettre::Address;
 use postern_model::arn::{SubscriptionArn, TopicArn};
-use postern_model::{Code, InvalidField, Refusal};
+use postern_model::policy::ConditionKey;
+use postern_model::{Code, Refusal};
 use postern_proto::page::Page;
 use postern_runtime::telemetry;
 use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
-use url::{Host, Url};
 use uuid::Uuid;
 
+use self::endpoint::check_endpoint;
 use super::App;
 use crate::caller::Caller;
-use crate::deliver::outbound::OutboundPolicy;
 use crate::error::Error;
-use crate::plan::SubscriptionPolicy;
 use crate::store::deliveries::NewConfirmation;
 use crate::store::messages::{MessageKind, NewMessage};
 use crate::store::subscriptions::{self, SubscriptionRow, TokenRow};
-use crate::store::{deliveries, messages, topics};
+use crate::store::{deliveries, digests, messages, topics};
 
 /// How long a token counts (spec 8.2).
 const TOKEN_LIFE: chrono::Duration = chrono::Duration::days(2);
-/// The longest endpoint, in bytes.
-const MAX_ENDPOINT: usize = 2048;
 /// The most unconfirmed subscriptions of a topic: whoever may subscribe must not fill the store, nor
 /// use the dispatcher to flood others with confirmation messages.
 const MAX_PENDING: i64 = 10_000;
-/// Whom the load of mails falls on.
-const MAIL_TARGET: &str = "smtp";
-
-/// How messages are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubscriptionProtocol {
-    /// Posted to an `http://` address.
-    Http,
-    /// Posted to an `https://` address.
-    Https,
-    /// Mailed as text.
-    Email,
-    /// Mailed as JSON.
-    EmailJson,
-}
-
-impl SubscriptionProtocol {
-    /// The protocol as SNS spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Email => "email",
-            Self::EmailJson => "email-json",
-        }
-    }
-
-    fn is_mail(self) -> bool {
-        matches!(self, Self::Email | Self::EmailJson)
-    }
-}
-
-impl fmt::Display for SubscriptionProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+/// The most subscriptions of a topic that are not ended (spec 9).
+const MAX_SUBSCRIPTIONS: i64 = 12_500_000;
+/// The most filter policies of a topic, and of an account (spec 8.5).
+const MAX_FILTERS_OF_TOPIC: i64 = 200;
+const MAX_FILTERS_OF_ACCOUNT: i64 = 10_000;
 
 /// Asks for a subscription.
 #[derive(Clone, Debug)]
@@ -78,10 +48,8 @@ pub struct Subscribe {
     pub protocol: SubscriptionProtocol,
     /// Where they are sent.
     pub endpoint: String,
-    /// Whether the bare message is sent.
-    pub raw: Option<bool>,
-    /// How deliveries are retried.
-    pub delivery_policy: Option<String>,
+    /// What is asked for besides.
+    pub attributes: SubscriptionAttributes,
 }
 
 /// Asks to change attributes.
@@ -89,10 +57,8 @@ pub struct Subscribe {
 pub struct SetSubscriptionAttributes {
     /// The subscription.
     pub subscription: SubscriptionArn,
-    /// Whether the bare message is sent.
-    pub raw: Option<bool>,
-    /// How deliveries are retried; empty takes it away.
-    pub delivery_policy: Option<String>,
+    /// What is to change.
+    pub attributes: SubscriptionAttributes,
 }
 
 /// Confirms a subscription.
@@ -124,70 +90,18 @@ fn no_subscription(arn: &SubscriptionArn) -> Error {
     Refusal::of_field(Code::NotFound, "subscription_arn", message).into()
 }
 
-/// Checks where messages are to go; returns the endpoint as it is kept and whom its load falls on.
-fn check_endpoint(
-    protocol: SubscriptionProtocol,
-    endpoint: &str,
-    outbound: &OutboundPolicy,
-) -> Result<(String, String), InvalidField> {
-    let bad = |why: String| InvalidField::new("endpoint", why);
-    if endpoint.is_empty() || endpoint.len() > MAX_ENDPOINT {
-        return Err(bad(format!("must have 1 to {MAX_ENDPOINT} bytes")));
-    }
-    if protocol.is_mail() {
-        let address: Address =
-            endpoint.parse().map_err(|error| bad(format!("is no mail address: {error}")))?;
-        return Ok((address.to_string(), MAIL_TARGET.to_owned()));
-    }
-    let url = Url::parse(endpoint).map_err(|error| bad(format!("is no web address: {error}")))?;
-    if url.scheme() != protocol.as_str() {
-        return Err(bad(format!("must start with {protocol}:// for this protocol")));
-    }
-    if protocol == SubscriptionProtocol::Http
-        && !(url.username().is_empty() && url.password().is_none())
-    {
-        return Err(bad("may carry credentials in an https:// address only".to_owned()));
-    }
-    let host = url.host().ok_or_else(|| bad("names no host".to_owned()))?;
-    let port = url.port_or_known_default().unwrap_or(443);
-    outbound.check_port(port).map_err(|error| bad(error.to_string()))?;
-    let literal = match host {
-        Host::Ipv4(address) => Some(address.into()),
-        Host::Ipv6(address) => Some(address.into()),
-        Host::Domain(_) => None,
+/// Whether there is room for another filter (spec 8.5).
+async fn check_filters(db: &mut PgConnection, row: &SubscriptionRow) -> Result<(), Error> {
+    let counts = subscriptions::count_filters(db, row.topic_id, &row.owner_id).await?;
+    let (most, of) = if counts.of_topic >= MAX_FILTERS_OF_TOPIC {
+        (MAX_FILTERS_OF_TOPIC, "a topic")
+    } else if counts.of_account >= MAX_FILTERS_OF_ACCOUNT {
+        (MAX_FILTERS_OF_ACCOUNT, "an account")
+    } else {
+        return Ok(());
     };
-    if let Some(address) = literal {
-        outbound.check_address(address).map_err(|error| bad(error.to_string()))?;
-    }
-    Ok((endpoint.to_owned(), format!("{host}:{port}")))
-}
-
-fn check_attributes(
-    protocol: SubscriptionProtocol,
-    raw: Option<bool>,
-    delivery_policy: Option<&str>,
-) -> Result<(), Error> {
-    if protocol.is_mail() && raw == Some(true) {
-        let why = "raw delivery is not for mail";
-        return Err(Refusal::of_field(Code::InvalidParameter, "raw_message_delivery", why).into());
-    }
-    let Some(document) = delivery_policy.filter(|text| !text.is_empty()) else { return Ok(()) };
-    let bad = |why: String| Refusal::of_field(Code::InvalidParameter, "delivery_policy", why);
-    if protocol.is_mail() {
-        return Err(bad("the retries of mail cannot be set".to_owned()).into());
-    }
-    SubscriptionPolicy::parse(document)
-        .map_err(|fault| bad(format!("Invalid parameter: DeliveryPolicy: {fault}")))?;
-    Ok(())
-}
-
-fn protocol_of(row: &SubscriptionRow) -> SubscriptionProtocol {
-    match row.protocol.as_str() {
-        "http" => SubscriptionProtocol::Http,
-        "https" => SubscriptionProtocol::Https,
-        "email-json" => SubscriptionProtocol::EmailJson,
-        _ => SubscriptionProtocol::Email,
-    }
+    let why = format!("there are at most {most} filter policies of {of}");
+    Err(Refusal::of_field(Code::FilterPolicyLimitExceeded, "filter_policy", why).into())
 }
 
 impl App {
@@ -207,21 +121,24 @@ impl App {
             .map_err(|field| {
                 Refusal::of_field(Code::InvalidParameter, field.field, field.reason)
             })?;
-        check_attributes(asked.protocol, asked.raw, asked.delivery_policy.as_deref())?;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         // Held, so that the same request sent twice at a time makes one subscription.
-        let topic = self.topic(&mut tx, caller, &asked.topic, "SNS:Subscribe", true).await?;
         let protocol = asked.protocol.as_str();
+        let context = caller
+            .context(now)
+            .with(ConditionKey::Protocol, protocol)
+            .with(ConditionKey::Endpoint, endpoint.as_str());
+        let topic = self
+            .topic_in_context(&mut tx, caller, &asked.topic, "SNS:Subscribe", true, context)
+            .await?;
         let found = subscriptions::lock_by_endpoint(&mut tx, topic.id, protocol, &endpoint).await?;
         let (text, token) = token(now);
         let row = match found {
             Some(row) => {
-                let same = asked.raw.is_none_or(|raw| raw == row.raw)
-                    && asked.delivery_policy.as_ref().is_none_or(|policy| {
-                        *policy == row.delivery_policy.clone().unwrap_or_default()
-                    });
-                if !same {
+                let mut wanted = row.clone();
+                asked.attributes.apply(&mut wanted)?;
+                if wanted != row {
                     return Err(Refusal::new(
                         Code::InvalidParameter,
                         "Invalid parameter: Attributes Reason: Subscription already exists with \
@@ -237,11 +154,15 @@ impl App {
                 row
             }
             None => {
+                if subscriptions::exceed(&mut tx, topic.id, MAX_SUBSCRIPTIONS).await? {
+                    let why = format!("a topic has at most {MAX_SUBSCRIPTIONS} subscriptions");
+                    return Err(Refusal::new(Code::SubscriptionLimitExceeded, why).into());
+                }
                 if subscriptions::count_pending(&mut tx, topic.id).await? >= MAX_PENDING {
                     let why = format!("at most {MAX_PENDING} subscriptions of a topic may wait");
                     return Err(Refusal::new(Code::SubscriptionLimitExceeded, why).into());
                 }
-                let row = SubscriptionRow {
+                let mut row = SubscriptionRow {
                     id: Uuid::now_v7(),
                     topic_id: topic.id,
                     topic_owner_id: topic.owner_id.clone(),
@@ -254,14 +175,29 @@ impl App {
                     target,
                     state: "pending".to_owned(),
                     guarded: false,
-                    raw: asked.raw.unwrap_or_default(),
-                    delivery_policy: asked.delivery_policy.filter(|text| !text.is_empty()),
+                    raw: false,
+                    delivery_policy: None,
                     topic_delivery_policy: topic.delivery_policy.clone(),
                     token_expires_at: Some(token.expires_at),
                     created_at: now,
                     confirmed_at: None,
+                    filter_policy: None,
+                    filter_scope: "MessageAttributes".to_owned(),
+                    redrive_policy: None,
+                    ordered: false,
+                    digest_seconds: 0,
+                    last_success_at: None,
+                    failure_streak: 0,
+                    failing_since: None,
+                    disabled_at: None,
+                    disabled_reason: None,
                 };
-                subscriptions::insert(&mut tx, &row, token).await?;
+                asked.attributes.apply(&mut row)?;
+                if row.filter_policy.is_some() {
+                    check_filters(&mut tx, &row).await?;
+                }
+                let secret = (!asked.protocol.is_mail()).then(secrets::generate);
+                subscriptions::insert(&mut tx, &row, token, secret.as_deref()).await?;
                 row
             }
         };
@@ -343,6 +279,7 @@ impl App {
             return Err(Refusal::new(Code::AuthorizationError, why).into());
         }
         deliveries::drop_all(&mut tx, row.id, now).await?;
+        digests::discard(&mut tx, row.id).await?;
         if is(&row.owner_id) {
             subscriptions::end(&mut tx, row.id, now, None).await?;
         } else {
@@ -404,7 +341,7 @@ impl App {
         Ok((rows, token))
     }
 
-    /// Changes attributes; what is absent stays.
+    /// Changes attributes of one of the caller's subscriptions; what is absent stays.
     ///
     /// # Errors
     /// Bad attributes, or no such subscription.
@@ -415,16 +352,42 @@ impl App {
     ) -> Result<SubscriptionRow, Error> {
         let mut tx = self.store.begin().await?;
         let row = subscriptions::lock(&mut tx, &asked.subscription).await?;
-        let mut row = self.visible(caller, &asked.subscription, row)?;
-        check_attributes(protocol_of(&row), asked.raw, asked.delivery_policy.as_deref())?;
-        row.raw = asked.raw.unwrap_or(row.raw);
-        if let Some(document) = asked.delivery_policy {
-            row.delivery_policy = Some(document).filter(|text| !text.is_empty());
+        let mut row = self.owned(caller, &asked.subscription, row)?;
+        let had_filter = row.filter_policy.is_some();
+        asked.attributes.apply(&mut row)?;
+        if row.filter_policy.is_some() && !had_filter {
+            check_filters(&mut tx, &row).await?;
         }
-        let policy = row.delivery_policy.as_deref();
-        subscriptions::update(&mut tx, row.id, row.raw, policy).await?;
+        subscriptions::update(&mut tx, &row).await?;
         tx.commit().await?;
         Ok(row)
+    }
+
+    /// Enables a subscription that was disabled, for its owner and its topic's; one that is enabled
+    /// stays so.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn enable_subscription(
+        &self,
+        caller: &Caller,
+        arn: &SubscriptionArn,
+    ) -> Result<SubscriptionRow, Error> {
+        let mut tx = self.store.begin().await?;
+        let row = subscriptions::lock(&mut tx, arn).await?;
+        let row = self.visible(caller, arn, row)?;
+        if row.disabled_at.is_none() {
+            return Ok(row);
+        }
+        subscriptions::enable(&mut tx, row.id).await?;
+        tx.commit().await?;
+        Ok(SubscriptionRow {
+            disabled_at: None,
+            disabled_reason: None,
+            failure_streak: 0,
+            failing_since: None,
+            ..row
+        })
     }
 
     fn visible(
@@ -441,6 +404,22 @@ impl App {
             .ok_or_else(|| no_subscription(arn))
     }
 
+    /// The subscription, if it is the caller's own.
+    fn owned(
+        &self,
+        caller: &Caller,
+        arn: &SubscriptionArn,
+        row: Option<SubscriptionRow>,
+    ) -> Result<SubscriptionRow, Error> {
+        let (account, _) = caller.account()?;
+        let row = self.visible(caller, arn, row)?;
+        if row.owner_id != account.to_string() {
+            let why = "only the account that subscribed may do this";
+            return Err(Refusal::of_field(Code::AuthorizationError, "subscription_arn", why).into());
+        }
+        Ok(row)
+    }
+
     async fn send_token(
         &self,
         db: &mut PgConnection,
@@ -450,7 +429,7 @@ impl App {
         by: &str,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let topic = format!("arn:aws:sns:{}:{}:{}", row.region, row.topic_owner_id, row.topic_name);
+        let topic = row.topic_arn();
         let body = if kind == MessageKind::UnsubscribeConfirmation {
             format!(
                 "You have chosen to deactivate subscription {topic}:{}.\nTo cancel this operation \
@@ -471,6 +450,7 @@ impl App {
             notification_id: None,
             subject: None,
             body,
+            variants: None,
             attributes: "{}".to_owned(),
             published_by: by.to_owned(),
             ordering_key: None,
@@ -488,39 +468,5 @@ impl App {
         };
         deliveries::insert_confirmation(db, confirmation).await?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(protocol: SubscriptionProtocol, endpoint: &str) -> Result<String, String> {
-        check_endpoint(protocol, endpoint, &OutboundPolicy::default())
-            .map(|(_, target)| target)
-            .map_err(|field| field.reason)
-    }
-
-    #[test]
-    fn endpoints_are_checked_by_their_protocol() {
-        use SubscriptionProtocol::{Email, Http, Https};
-        assert_eq!(check(Http, "http://Example.com/a?b").unwrap(), "example.com:80");
-        assert_eq!(check(Https, "https://u:p@example.com:8443/").unwrap(), "example.com:8443");
-        assert_eq!(check(Email, "someone@example.com").unwrap(), "smtp");
-        for (protocol, endpoint) in [
-            (Http, ""),
-            (Http, "example.com"),
-            (Http, "https://example.com/"),
-            (Http, "http://u:p@example.com/"),
-            (Http, "http://example.com:22/"),
-            (Http, "http://127.0.0.1:8080/"),
-            (Http, "http://2130706433:8080/"),
-            (Http, "http://[::ffff:169.254.169.254]/"),
-            (Https, "http://example.com/"),
-            (Email, "someone"),
-            (Email, "http://example.com/"),
-        ] {
-            assert!(check(protocol, endpoint).is_err(), "{endpoint}");
-        }
     }
 }

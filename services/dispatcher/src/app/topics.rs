@@ -13,6 +13,7 @@ use super::App;
 use crate::caller::Caller;
 use crate::error::Error;
 use crate::plan::TopicPolicy;
+use crate::store::policy_changes;
 use crate::store::topics::{self, Counts, TopicRow};
 
 /// The most topics of an account (spec 9).
@@ -40,6 +41,8 @@ pub struct CreateTopic {
     pub signature_version: Option<i16>,
     /// How deliveries are retried.
     pub delivery_policy: Option<String>,
+    /// The topic that gets notices about this one; empty: none.
+    pub notice_topic: Option<String>,
 }
 
 /// Asks to change attributes.
@@ -55,9 +58,11 @@ pub struct SetTopicAttributes {
     pub signature_version: Option<i16>,
     /// How deliveries are retried; empty takes it away.
     pub delivery_policy: Option<String>,
+    /// The topic that gets notices about this one; empty takes it away.
+    pub notice_topic: Option<String>,
 }
 
-fn check_policy(document: &str, topic: &TopicArn) -> Result<(), Error> {
+pub(super) fn check_policy(document: &str, topic: &TopicArn) -> Result<(), Error> {
     let fault = |fault: policy::PolicyFault| {
         Refusal::of_field(
             Code::InvalidParameter,
@@ -65,7 +70,7 @@ fn check_policy(document: &str, topic: &TopicArn) -> Result<(), Error> {
             format!("Invalid parameter: Policy Error: {fault}"),
         )
     };
-    Policy::parse(document).map_err(fault)?.check_topic(topic).map_err(fault)?;
+    Policy::parse_for(document, topic).map_err(fault)?;
     Ok(())
 }
 
@@ -77,6 +82,19 @@ fn check_delivery_policy(document: &str) -> Result<(), Error> {
             format!("Invalid parameter: DeliveryPolicy: {fault}"),
         )
     })?;
+    Ok(())
+}
+
+/// Reads which topic gets notices: one of the same account and region.
+fn check_notice_topic(text: &str, topic: &TopicArn) -> Result<(), Error> {
+    let bad = |why: String| Refusal::of_field(Code::InvalidParameter, "notice_topic_arn", why);
+    let arn: TopicArn = text.parse().map_err(|error| bad(format!("{error}")))?;
+    if arn.account() != topic.account() || arn.region() != topic.region() {
+        return Err(bad("must be a topic of the same account and region".to_owned()).into());
+    }
+    if arn == *topic {
+        return Err(bad("must be another topic".to_owned()).into());
+    }
     Ok(())
 }
 
@@ -95,6 +113,10 @@ impl App {
         if let Some(document) = &delivery_policy {
             check_delivery_policy(document)?;
         }
+        let notice_topic_arn = asked.notice_topic.clone().filter(|text| !text.is_empty());
+        if let Some(text) = &notice_topic_arn {
+            check_notice_topic(text, &arn)?;
+        }
         let row = TopicRow {
             id: Uuid::now_v7(),
             owner_id: account.to_string(),
@@ -105,6 +127,7 @@ impl App {
             signature_version: asked.signature_version.unwrap_or(2),
             delivery_policy,
             created_at: self.clock.now(),
+            notice_topic_arn,
         };
         let mut tx = self.store.begin().await?;
         if topics::insert(&mut tx, &row).await? {
@@ -112,7 +135,10 @@ impl App {
                 let message = format!("an account has at most {MAX_TOPICS} topics");
                 return Err(Refusal::new(Code::TopicLimitExceeded, message).into());
             }
+            // Notifications may have been made to a topic of this name that is gone.
+            self.note_policy(&mut tx, &row).await?;
             tx.commit().await?;
+            self.decided.notify_one();
             return Ok(Topic { row, counts: Counts::default() });
         }
         let found = topics::find(&mut tx, &arn).await?.ok_or_else(|| super::no_topic(&arn))?;
@@ -121,7 +147,10 @@ impl App {
             && asked.signature_version.is_none_or(|version| version == found.signature_version)
             && asked
                 .delivery_policy
-                .is_none_or(|policy| policy == found.delivery_policy.clone().unwrap_or_default());
+                .is_none_or(|policy| policy == found.delivery_policy.clone().unwrap_or_default())
+            && asked
+                .notice_topic
+                .is_none_or(|topic| topic == found.notice_topic_arn.clone().unwrap_or_default());
         if !same {
             return Err(Refusal::new(
                 Code::InvalidParameter,
@@ -185,18 +214,29 @@ impl App {
         if let Some(document) = asked.delivery_policy.as_ref().filter(|text| !text.is_empty()) {
             check_delivery_policy(document)?;
         }
+        if let Some(text) = asked.notice_topic.as_ref().filter(|text| !text.is_empty()) {
+            check_notice_topic(text, &asked.topic)?;
+        }
         let mut tx = self.store.begin().await?;
         let action = "SNS:SetTopicAttributes";
         let mut row = self.topic(&mut tx, caller, &asked.topic, action, true).await?;
+        let policy_changes = asked.policy.as_ref().is_some_and(|policy| *policy != row.policy);
         row.policy = asked.policy.unwrap_or(row.policy);
         row.display_name = asked.display_name.unwrap_or(row.display_name);
         row.signature_version = asked.signature_version.unwrap_or(row.signature_version);
         if let Some(document) = asked.delivery_policy {
             row.delivery_policy = Some(document).filter(|text| !text.is_empty());
         }
+        if let Some(text) = asked.notice_topic {
+            row.notice_topic_arn = Some(text).filter(|text| !text.is_empty());
+        }
         topics::update(&mut tx, &row).await?;
+        if policy_changes {
+            self.note_policy(&mut tx, &row).await?;
+        }
         let topic = self.shown(&mut tx, row).await?;
         tx.commit().await?;
+        self.decided.notify_one();
         Ok(topic)
     }
 
@@ -220,7 +260,17 @@ impl App {
         Ok(())
     }
 
-    async fn shown(&self, db: &mut PgConnection, row: TopicRow) -> Result<Topic, Error> {
+    /// Notes that the topic's policy changed: the control plane asks again for notifications that the
+    /// topic had refused (spec 7).
+    pub(super) async fn note_policy(
+        &self,
+        db: &mut PgConnection,
+        row: &TopicRow,
+    ) -> Result<(), Error> {
+        Ok(policy_changes::insert(db, &row.arn(), self.clock.now()).await?)
+    }
+
+    pub(super) async fn shown(&self, db: &mut PgConnection, row: TopicRow) -> Result<Topic, Error> {
         let counts = topics::counts(db, &[row.id]).await?.pop().unwrap_or_default();
         Ok(Topic { row, counts })
     }

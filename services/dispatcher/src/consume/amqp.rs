@@ -37,7 +37,7 @@ pub const DEAD_LETTER_QUEUE: &str = "postern.dispatcher.dead-letter";
 /// How often a message is delivered before it counts as poison.
 const DELIVERY_LIMIT: i64 = 20;
 /// How many messages wait here for their turn.
-const PREFETCH: u16 = 64;
+const PREFETCH: u16 = 512;
 /// For the connection, and for everything that is declared on it.
 const CONNECT: Duration = Duration::from_secs(15);
 

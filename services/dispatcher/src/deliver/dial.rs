@@ -126,7 +126,7 @@ impl Dialer {
         let addresses = self.resolve(host).await?;
         // All of them, before any is dialled: a name that points inside and outside is a trick.
         for address in &addresses {
-            self.policy.check_address(*address)?;
+            self.policy.check(host, *address)?;
         }
         let mut failure = DialError::Name(host.to_owned(), None);
         for address in addresses.into_iter().take(MAX_ADDRESSES) {
@@ -257,7 +257,7 @@ mod tests {
             .with_no_client_auth();
         let allow = allow.iter().map(|range| range.parse().unwrap()).collect();
         let names = Names(addresses.iter().map(|address| address.parse().unwrap()).collect());
-        let policy = OutboundPolicy { allow, ports: Vec::new() };
+        let policy = OutboundPolicy { allow, ..Default::default() };
         Dialer::new(policy, Arc::new(names), Arc::new(tls))
     }
 

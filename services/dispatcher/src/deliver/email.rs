@@ -1,10 +1,12 @@
 //! Sending mails by SMTP (spec 8.3).
 
+pub mod compose;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, Message};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message, MultiPart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
@@ -14,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::timeout;
 
+use self::compose::{Composed, Letter};
 use super::message::PublicUrl;
 use super::{Attempt, Verdict};
 use crate::store::deliveries::Claimed;
@@ -124,12 +127,9 @@ impl Mailer {
             Err(error) => return Attempt::failed(Verdict::Permanent, error),
         };
         match timeout(TIMEOUT, self.transport.send(message)).await {
-            Ok(Ok(response)) => Attempt {
-                verdict: Verdict::Delivered,
-                status: i32::from(u16::from(response.code())),
-                error: String::new(),
-                address: String::new(),
-            },
+            Ok(Ok(response)) => {
+                Attempt::answered(Verdict::Delivered, i32::from(u16::from(response.code())))
+            }
             Ok(Err(error)) => refused(&error),
             Err(_) => Attempt::failed(
                 Verdict::Retry,
@@ -145,23 +145,32 @@ impl Mailer {
         json: Option<String>,
         public: &PublicUrl,
     ) -> Result<Message, String> {
-        let name = match claimed.display_name.as_str() {
-            "" => "Postern Notifications",
-            name => name,
-        };
         let to: Address =
             claimed.endpoint.parse().map_err(|_| "the endpoint is no mail address".to_owned())?;
-        let subject = claimed.subject.clone().unwrap_or_else(|| default_subject(kind).to_owned());
-        let text = json.unwrap_or_else(|| text(claimed, kind, public));
-        Message::builder()
-            .from(Mailbox::new(Some(name.to_owned()), self.from.clone()))
+        let Composed { sender, subject, text, html, unsubscribe } =
+            compose::compose(&Letter::of(claimed, kind), public);
+        let mut mail = Message::builder()
+            .from(Mailbox::new(Some(sender), self.from.clone()))
             .to(Mailbox::new(None, to))
             .subject(subject)
+            .date(claimed.published_at.into())
             // The same in every attempt, so that a mail program shows a repeat once.
             .message_id(Some(format!("<{}@{}>", claimed.id, self.from.domain())))
-            .header(ContentType::TEXT_PLAIN)
-            .body(text)
-            .map_err(|error| format!("the mail cannot be composed: {error}"))
+            // Nobody's out-of-office answer is wanted (RFC 3834).
+            .raw_header(header("Auto-Submitted", "auto-generated".to_owned())?);
+        if let Some(link) = unsubscribe {
+            // One click is a POST, and by RFC 8058 to an https address alone.
+            if link.starts_with("https://") {
+                let value = "List-Unsubscribe=One-Click".to_owned();
+                mail = mail.raw_header(header("List-Unsubscribe-Post", value)?);
+            }
+            mail = mail.raw_header(header("List-Unsubscribe", format!("<{link}>"))?);
+        }
+        let mail = match json {
+            Some(json) => mail.header(ContentType::TEXT_PLAIN).body(json),
+            None => mail.multipart(MultiPart::alternative_plain_html(text, html)),
+        };
+        mail.map_err(|error| format!("the mail cannot be composed: {error}"))
     }
 }
 
@@ -179,43 +188,95 @@ fn parameters(config: &MailConfig) -> Result<TlsParameters, MailConfigError> {
     Ok(builder.build_rustls()?)
 }
 
-fn default_subject(kind: MessageKind) -> &'static str {
-    match kind {
-        MessageKind::Notification => "Notification",
-        MessageKind::SubscriptionConfirmation => "Subscription confirmation",
-        MessageKind::UnsubscribeConfirmation => "Your subscription has ended",
-    }
+fn header(name: &'static str, value: String) -> Result<HeaderValue, String> {
+    let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|error| error.to_string())?;
+    Ok(HeaderValue::new(name, value))
 }
 
-fn text(claimed: &Claimed, kind: MessageKind, public: &PublicUrl) -> String {
-    let topic = claimed.topic_arn();
-    let token = claimed.token.as_deref().unwrap_or_default();
-    match kind {
-        MessageKind::Notification => format!(
-            "{}\n\n--\nTo stop receiving notifications from this topic, open this link:\n{}\n",
-            claimed.body,
-            public.unsubscribe(&claimed.subscription_arn()),
-        ),
-        MessageKind::SubscriptionConfirmation => format!(
-            "You have chosen to subscribe to the topic:\n{topic}\n\n\
-             To confirm this subscription, open this link:\n{}\n\n\
-             If you did not ask for this, do nothing: no mail will follow.\n",
-            public.subscribe(&topic, token),
-        ),
-        MessageKind::UnsubscribeConfirmation => format!(
-            "Your subscription to this topic has ended:\n{topic}\n\n\
-             If this was not what you wanted, open this link to take it back:\n{}\n",
-            public.subscribe(&topic, token),
-        ),
+/// What the server's refusal means (RFC 5321, section 4.2; RFC 3463 for the enhanced code at the
+/// beginning of its text).
+///
+/// 4yz is for now and 5yz for good, but for answers that say less than that of the recipient: a mailbox
+/// that is full (552, x.2.2) is emptied some day, an enhanced code of class 4 takes a 5yz back, and that
+/// we may not send at all (530, 534, 535, 538, x.7.8 and the like) is our configuration's fault, which
+/// should not cost the mails of the meantime.
+fn verdict(code: u16, text: &str) -> Verdict {
+    if code / 100 != 5 {
+        return Verdict::Retry;
     }
+    let enhanced = enhanced(text);
+    let full = code == 552 || matches!(enhanced, Some((_, 2, 2)));
+    let ours = matches!(code, 530 | 534 | 535 | 538) || matches!(enhanced, Some((_, 7, 8..=14)));
+    if full || ours || matches!(enhanced, Some((4, _, _))) {
+        return Verdict::Retry;
+    }
+    Verdict::Permanent
+}
+
+/// The enhanced status code that a text begins with, such as `5.1.1`.
+fn enhanced(text: &str) -> Option<(u8, u16, u16)> {
+    let mut parts = text.split_whitespace().next()?.split('.');
+    let code = (
+        parts.next()?.parse().ok().filter(|class| matches!(class, 2 | 4 | 5))?,
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+    );
+    parts.next().is_none().then_some(code)
 }
 
 fn refused(error: &SmtpError) -> Attempt {
-    // It names its cause itself.
-    let text = error.to_string();
-    let status = error.status().map_or(0, |code| i32::from(u16::from(code)));
-    // RFC 4954 section 6: these are about us and our password, not about the mail.
-    let ours = matches!(status, 530 | 534 | 535 | 538);
-    let verdict = if error.is_permanent() && !ours { Verdict::Permanent } else { Verdict::Retry };
-    Attempt { verdict, status, error: text.chars().take(512).collect(), address: String::new() }
+    // Without an answer the error names its cause itself.
+    let Some(status) = error.status().map(u16::from) else {
+        return Attempt::failed(Verdict::Retry, cut(&error.to_string()));
+    };
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let verdict = verdict(status, &cause);
+    let how = match verdict {
+        Verdict::Permanent => "for good",
+        Verdict::Delivered | Verdict::Retry => "for now",
+    };
+    Attempt {
+        status: i32::from(status),
+        ..Attempt::failed(verdict, cut(&format!("refused {how}: {status} {cause}")))
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(512).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_for_now_or_for_good() {
+        for (code, text, expected) in [
+            (421, "4.3.2 shutting down", Verdict::Retry),
+            (450, "4.2.0 greylisted", Verdict::Retry),
+            (451, "4.3.0 try again later", Verdict::Retry),
+            (452, "4.2.2 over quota", Verdict::Retry),
+            (450, "no enhanced code", Verdict::Retry),
+            (550, "5.1.1 no such user", Verdict::Permanent),
+            (550, "5.7.1 rejected as spam", Verdict::Permanent),
+            (551, "5.1.6 moved", Verdict::Permanent),
+            (553, "mailbox name not allowed", Verdict::Permanent),
+            (554, "transaction failed", Verdict::Permanent),
+            (550, "4.7.1 come back in an hour", Verdict::Retry),
+            (552, "5.2.2 mailbox full", Verdict::Retry),
+            (550, "5.2.2 mailbox full", Verdict::Retry),
+            (535, "5.7.8 bad credentials", Verdict::Retry),
+            (530, "authentication required", Verdict::Retry),
+        ] {
+            assert_eq!(verdict(code, text), expected, "{code} {text}");
+        }
+    }
+
+    #[test]
+    fn an_enhanced_code_is_three_numbers_in_front() {
+        assert_eq!(enhanced("5.1.1 no such user"), Some((5, 1, 1)));
+        for text in ["", "no", "5.1", "5.1.1.1", "9.1.1", "see 5.1.1", "10.0.0.1 is blocked"] {
+            assert_eq!(enhanced(text), None, "{text}");
+        }
+    }
 }

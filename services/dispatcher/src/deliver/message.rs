@@ -70,7 +70,8 @@ pub async fn render(
     put("Type", kind.as_str().to_owned());
     put("MessageId", claimed.message_id.to_string());
     match kind {
-        MessageKind::Notification => {
+        // A digest is a mail of its own making and never rendered so; what it says is a notification.
+        MessageKind::Notification | MessageKind::Digest => {
             put("TopicArn", topic_arn);
             if let Some(subject) = &claimed.subject {
                 put("Subject", subject.clone());

@@ -5,6 +5,7 @@
 //! in a range that the configuration names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -15,6 +16,53 @@ pub struct OutboundPolicy {
     pub allow: Vec<IpNet>,
     /// The ports that may be dialled; when empty 80, 443 and everything from 1024.
     pub ports: Vec<u16>,
+    /// Hosts that may be dialled where their names lead to a private network.
+    pub names: Vec<NamePattern>,
+}
+
+/// A host's name, or all names under one: `hooks.corp.example`, `*.corp.example`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern {
+    name: String,
+    under: bool,
+}
+
+/// The text is no host name, or `*.` and one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a host name, or *. and one")]
+pub struct BadName;
+
+impl FromStr for NamePattern {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let (name, under) = match text.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None => (text, false),
+        };
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        // An address is allowed by its range.
+        if !name.split('.').all(label) || name.parse::<IpAddr>().is_ok() {
+            return Err(BadName);
+        }
+        Ok(Self { name, under })
+    }
+}
+
+impl NamePattern {
+    fn matches(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        if self.under {
+            host.strip_suffix(&self.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        } else {
+            host == self.name
+        }
+    }
 }
 
 /// The address or port may not be dialled.
@@ -42,6 +90,19 @@ impl OutboundPolicy {
         }
     }
 
+    /// Whether this address may be dialled for this host. A host that the policy names may lead to a
+    /// private network, but never to this machine, this link, or a group.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check(&self, host: &str, address: IpAddr) -> Result<(), Forbidden> {
+        let canonical = address.to_canonical();
+        if is_private(canonical) && self.names.iter().any(|name| name.matches(host)) {
+            return Ok(());
+        }
+        self.check_address(address)
+    }
+
     /// Whether this port may be dialled.
     ///
     /// # Errors
@@ -56,10 +117,29 @@ impl OutboundPolicy {
     }
 }
 
-fn is_public(address: IpAddr) -> bool {
+/// Whether everybody can reach this address. It must be canonical: IPv4 in no clothes.
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+/// Whether this is an address of a private network (RFC 1918, RFC 4193) or of a carrier's (RFC 6598). A
+/// cloud's metadata service is none, in whatever range it is.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, ..] = address.octets();
+            // Alibaba's metadata service is in the carriers' range.
+            let metadata = address == Ipv4Addr::new(100, 100, 100, 200);
+            (address.is_private() || (a == 100 && (64..128).contains(&b))) && !metadata
+        }
+        // AWS's metadata services are in fd00:ec2::/32.
+        IpAddr::V6(address) => {
+            let [a, b, ..] = address.segments();
+            (a & 0xfe00) == 0xfc00 && (a, b) != (0xfd00, 0x0ec2)
+        }
     }
 }
 
@@ -161,6 +241,38 @@ mod tests {
         }
         assert!(policy.check_address("10.0.0.1".parse().unwrap()).is_err());
         assert!(policy.check_address("::1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_named_host_may_lead_to_a_private_network_and_nowhere_else_inside() {
+        let names = ["hooks.corp.example", "*.in.example"];
+        let policy = OutboundPolicy {
+            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            ..Default::default()
+        };
+        let check =
+            |host: &str, address: &str| policy.check(host, address.parse().unwrap()).is_ok();
+        assert!(check("hooks.corp.example", "10.1.2.3"));
+        assert!(check("Hooks.Corp.Example.", "fd12::1"));
+        assert!(check("a.b.in.example", "100.64.0.1"));
+        for (host, address) in [
+            ("in.example", "10.1.2.3"),
+            ("evil-in.example", "10.1.2.3"),
+            ("hooks.corp.example.evil", "10.1.2.3"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("hooks.corp.example", "127.0.0.1"),
+            ("hooks.corp.example", "::ffff:127.0.0.1"),
+            ("hooks.corp.example", "169.254.169.254"),
+            ("hooks.corp.example", "100.100.100.200"),
+            ("hooks.corp.example", "fd00:ec2::254"),
+            ("hooks.corp.example", "224.0.0.1"),
+            ("hooks.corp.example", "0.0.0.0"),
+        ] {
+            assert!(!check(host, address), "{host} {address}");
+        }
+        for text in ["", "*", "*.", "10.0.0.1", "a b", "a..b", "*.*.x"] {
+            assert!(text.parse::<NamePattern>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,10 +1,18 @@
 //! Signing messages as SNS does (spec 8.3).
 //!
-//! One RSA key signs everything, with SHA-256 (version 2) or SHA-1 (version 1), by what the topic
-//! asks for. The certificate is public under a name that is made from it, so that a receiver who
-//! kept it notices a new one. ring signs with SHA-256 alone, and fast; SHA-1 is the `rsa` crate's.
+//! One RSA key signs at a time, with SHA-256 (version 2) or SHA-1 (version 1), by what the topic asks
+//! for. Its certificate is public under a name that is made from it, so that a receiver who kept it
+//! notices a new one; those of earlier keys stay public ([`keys`]). ring signs with SHA-256 alone, and
+//! fast; SHA-1 is the `rsa` crate's.
+//!
+//! What is signed has nothing of a subscription, so that all subscriptions of a topic share one
+//! signature of each message: the signer remembers the newest.
 
-use std::sync::Arc;
+pub mod keys;
+pub mod seal;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,13 +25,15 @@ use rsa::rand_core::OsRng;
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::Cause;
 use crate::store::signing_key::SigningKeyRow;
 
 /// The length of the key, as SNS's.
 const BITS: usize = 2048;
+/// Signatures that are remembered, with 344 bytes each.
+const REMEMBERED: usize = 4096;
 
 /// How a message is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +79,29 @@ struct Keys {
     certificate_name: String,
     /// A signature takes half a millisecond of a core: no more at a time than there are cores.
     places: Semaphore,
+    remembered: Mutex<Remembered>,
+}
+
+/// The newest signatures, by what they sign.
+#[derive(Default)]
+struct Remembered {
+    signatures: HashMap<[u8; 32], Arc<OnceCell<String>>>,
+    order: VecDeque<[u8; 32]>,
+}
+
+impl Remembered {
+    fn cell(&mut self, digest: [u8; 32]) -> Arc<OnceCell<String>> {
+        if let Some(cell) = self.signatures.get(&digest) {
+            return Arc::clone(cell);
+        }
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.signatures.remove(&oldest);
+        }
+        self.order.push_back(digest);
+        Arc::clone(self.signatures.entry(digest).or_default())
+    }
 }
 
 /// Signs messages. Clones share the key.
@@ -99,29 +132,48 @@ pub fn generate(now: DateTime<Utc>) -> Result<SigningKeyRow, SignError> {
     params.not_before = date_time_ymd(now.year() - 1, 1, 1);
     params.not_after = date_time_ymd(now.year() + 30, 1, 1);
     let certificate = params.self_signed(&pair).map_err(fault("signing its certificate"))?;
-    Ok(SigningKeyRow { private_key_pem: pem, certificate_pem: certificate.pem() })
+    let certificate_pem = certificate.pem();
+    Ok(SigningKeyRow {
+        id: 0, // The database gives it one.
+        private_key_pem: Some(pem),
+        sealed: None,
+        sealed_with: None,
+        certificate_sha256: hex::encode(Sha256::digest(certificate_pem.as_bytes())),
+        certificate_pem,
+        created_at: now,
+        retired_at: None,
+    })
+}
+
+/// The name of a certificate in addresses, from the SHA-256 of its text.
+fn certificate_name(sha256: &str) -> String {
+    format!("SimpleNotificationService-{}.pem", sha256.get(..32).unwrap_or(sha256))
+}
+
+/// The beginning of the SHA-256 in such a name.
+pub fn digest_in_name(name: &str) -> Option<&str> {
+    name.strip_prefix("SimpleNotificationService-")?.strip_suffix(".pem")
 }
 
 impl Signer {
-    /// A signer with a key that was [generated](generate) before.
+    /// A signer with a key that was [generated](generate) before, its private part in the clear.
     ///
     /// # Errors
     /// When the PEM texts are not what they should be.
     pub fn new(row: &SigningKeyRow) -> Result<Self, SignError> {
-        let ring = KeyPair::from_pkcs8_pem_and_sign_algo(&row.private_key_pem, &PKCS_RSA_SHA256)
+        let pem =
+            row.private_key_pem.as_deref().ok_or_else(|| fault("reading it")("it is sealed"))?;
+        let ring = KeyPair::from_pkcs8_pem_and_sign_algo(pem, &PKCS_RSA_SHA256)
             .map_err(fault("reading it"))?;
-        let key =
-            RsaPrivateKey::from_pkcs8_pem(&row.private_key_pem).map_err(fault("reading it"))?;
-        let digest = Sha256::digest(row.certificate_pem.as_bytes());
-        let certificate_name =
-            format!("SimpleNotificationService-{}.pem", hex::encode(&digest[..16]));
+        let key = RsaPrivateKey::from_pkcs8_pem(pem).map_err(fault("reading it"))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self(Arc::new(Keys {
             ring,
             sha1: SigningKey::new(key),
             certificate_pem: row.certificate_pem.clone(),
-            certificate_name,
+            certificate_name: certificate_name(&row.certificate_sha256),
             places: Semaphore::new(cores),
+            remembered: Mutex::default(),
         })))
     }
 
@@ -135,11 +187,25 @@ impl Signer {
         &self.0.certificate_name
     }
 
-    /// Signs a canonical text, off the runtime's threads; the answer is Base64.
+    /// Signs a canonical text, off the runtime's threads; the answer is Base64. A text that was signed
+    /// a moment ago, or is being signed, is not signed again.
     ///
     /// # Errors
     /// When the key can't be used.
     pub async fn sign(&self, version: SignatureVersion, text: String) -> Result<String, SignError> {
+        let digest = Sha256::new_with_prefix(version.as_str()).chain_update(&text).finalize();
+        let cell = {
+            let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            remembered.cell(digest.into())
+        };
+        cell.get_or_try_init(|| self.sign_anew(version, text)).await.cloned()
+    }
+
+    async fn sign_anew(
+        &self,
+        version: SignatureVersion,
+        text: String,
+    ) -> Result<String, SignError> {
         let keys = Arc::clone(&self.0);
         let _place = self.0.places.acquire().await.map_err(fault("waiting for a core"))?;
         tokio::task::spawn_blocking(move || {

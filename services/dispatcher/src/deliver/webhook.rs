@@ -6,14 +6,18 @@ use std::time::Duration;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 use url::Url;
 
 use super::dial::{DialError, Dialer, Dialled};
-use super::{Attempt, Verdict};
+use super::outbound::is_public;
+use super::{Attempt, Verdict, standard};
 use crate::store::deliveries::Claimed;
 use crate::store::messages::MessageKind;
 
@@ -21,9 +25,14 @@ use crate::store::messages::MessageKind;
 pub const CONTENT_TYPE: &str = "text/plain; charset=UTF-8";
 /// How SNS calls itself.
 const USER_AGENT: &str = "Amazon Simple Notification Service Agent";
-/// How much of an answer is read, in bytes. Nobody looks at it: reading it lets the connection be
-/// used again.
+/// How much of an answer is read, in bytes, and for how long: reading it lets the connection be used
+/// again.
 const MAX_ANSWER: usize = 64 * 1024;
+const BODY: Duration = Duration::from_secs(2);
+/// How much of a refusal is kept to be looked at, in bytes.
+const SHOWN: usize = 1024;
+/// The longest wait that a receiver may ask for, in seconds.
+const MAX_RETRY_AFTER: u64 = 3600;
 /// The most bytes of an answer's head.
 const MAX_HEAD: usize = 64 * 1024;
 /// Idle connections kept for a target, and for how long.
@@ -64,37 +73,55 @@ impl Webhooks {
         &self.dialer
     }
 
-    /// Posts one message.
+    /// Posts one message. `now` is what its signature says.
     pub async fn post(
         &self,
         claimed: &Claimed,
         kind: MessageKind,
         body: String,
         content_type: Option<&str>,
+        now: DateTime<Utc>,
     ) -> Attempt {
-        let request = match request(claimed, kind, body, content_type) {
+        let length = body.len();
+        let request = match request(claimed, kind, body, content_type, now) {
             Ok(request) => request,
             Err(error) => return Attempt::failed(Verdict::Permanent, error.to_string()),
         };
-        match timeout(self.timeout, self.exchange(request)).await {
-            Ok(attempt) => attempt,
+        let attempt = match timeout(self.timeout, self.client.request(request)).await {
+            Ok(Ok(response)) => self.read(response).await,
+            Ok(Err(error)) => Attempt::failed(verdict_of(&error), chain(&error)),
             Err(_) => Attempt::failed(
                 Verdict::Retry,
                 format!("no answer within {} s", self.timeout.as_secs()),
             ),
-        }
+        };
+        Attempt { request_bytes: length, ..attempt }
     }
 
-    async fn exchange(&self, request: Request<Body>) -> Attempt {
-        let response = match self.client.request(request).await {
-            Ok(response) => response,
-            Err(error) => return Attempt::failed(verdict_of(&error), chain(&error)),
-        };
+    /// The head has said everything: a body that is long or slow costs the connection, not the delivery.
+    async fn read(&self, response: Response<Incoming>) -> Attempt {
         let address: Option<SocketAddr> =
             response.extensions().get::<Dialled>().map(|dialled| dialled.0);
         let status = response.status();
-        // A long answer costs the connection, not the delivery: the head has said everything.
-        let _ = axum::body::to_bytes(Body::new(response.into_body()), MAX_ANSWER).await;
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| retry_after(text, Utc::now()));
+        let mut body = Body::new(response.into_body()).into_data_stream();
+        let mut begins = Vec::new();
+        let mut length = 0_usize;
+        let read = async {
+            while let Some(Ok(data)) = body.next().await {
+                length = length.saturating_add(data.len());
+                let room = SHOWN.saturating_sub(begins.len()).min(data.len());
+                begins.extend_from_slice(data.get(..room).unwrap_or_default());
+                if length > MAX_ANSWER {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(BODY, read).await;
         let verdict = verdict(status);
         let error = match verdict {
             Verdict::Delivered => String::new(),
@@ -103,13 +130,40 @@ impl Webhooks {
             }
             Verdict::Permanent | Verdict::Retry => format!("answered {status}"),
         };
+        // What a host inside says is nothing for those who can only subscribe, even where the policy
+        // lets messages go there.
+        let shown = verdict != Verdict::Delivered
+            && address.is_some_and(|at| is_public(at.ip().to_canonical()));
         Attempt {
-            verdict,
-            status: i32::from(status.as_u16()),
             error,
             address: address.map(|address| address.to_string()).unwrap_or_default(),
+            retry_after,
+            response_bytes: length,
+            response: if shown { text(&begins) } else { String::new() },
+            ..Attempt::answered(verdict, i32::from(status.as_u16()))
         }
     }
+}
+
+/// Bytes as a text that can be kept and shown.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|character| !character.is_control() || *character == '\n')
+        .collect()
+}
+
+/// How long `Retry-After` asks to wait: seconds, or a date (RFC 9110, 10.2.3). An hour at most, which is
+/// as long as any retries may last.
+fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let seconds = match text.trim().parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let at = DateTime::parse_from_rfc2822(text.trim()).ok()?;
+            u64::try_from((at.to_utc() - now).num_seconds()).unwrap_or_default()
+        }
+    };
+    Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
 }
 
 /// What an answer means (spec 8.4).
@@ -166,6 +220,7 @@ fn request(
     kind: MessageKind,
     body: String,
     content_type: Option<&str>,
+    now: DateTime<Utc>,
 ) -> Result<Request<Body>, RequestError> {
     let mut url = Url::parse(&claimed.endpoint)?;
     let credentials = (!url.username().is_empty()).then(|| {
@@ -196,6 +251,18 @@ fn request(
     }
     if raw {
         request = request.header("x-amz-sns-rawdelivery", "true");
+    }
+    let previous = claimed
+        .webhook_secret_previous
+        .as_deref()
+        .filter(|_| claimed.webhook_secret_previous_until.is_some_and(|until| now < until));
+    let secrets: Vec<&str> =
+        claimed.webhook_secret.as_deref().into_iter().chain(previous).collect();
+    let id = claimed.message_id.to_string();
+    for (name, value) in
+        standard::headers(&id, now, body.as_bytes(), &secrets).into_iter().flatten()
+    {
+        request = request.header(name, value);
     }
     if let Some(credentials) = credentials {
         let mut value = HeaderValue::from_str(&credentials).map_err(http::Error::from)?;
@@ -243,6 +310,17 @@ mod tests {
         ] {
             assert_eq!(verdict(StatusCode::from_u16(status).unwrap()), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date_and_bounded() {
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        let wait = |text: &str| retry_after(text, now).map(|wait| wait.as_secs());
+        assert_eq!(wait("7"), Some(7));
+        assert_eq!(wait(" 999999999 "), Some(3600));
+        assert_eq!(wait("Fri, 02 Jan 2026 03:05:05 GMT"), Some(60));
+        assert_eq!(wait("Thu, 01 Jan 2026 03:05:05 GMT"), Some(0));
+        assert_eq!((wait("soon"), wait("-1")), (None, None));
     }
 
     #[test]

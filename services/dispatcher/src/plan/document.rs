@@ -19,12 +19,18 @@ struct RequestPolicy {
     header_content_type: Option<String>,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ThrottlePolicy {
+    max_receives_per_second: Option<u32>,
+}
+
 /// A subscription's delivery policy.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubscriptionPolicy {
     healthy_retry_policy: Option<Schedule>,
-    throttle_policy: Option<Value>,
+    throttle_policy: Option<ThrottlePolicy>,
     request_policy: Option<RequestPolicy>,
     /// Echoed by AWS, never with a meaning: only `null` is taken.
     sickly_retry_policy: Option<Value>,
@@ -46,7 +52,7 @@ struct HttpPolicy {
     default_healthy_retry_policy: Option<Schedule>,
     #[serde(default)]
     disable_subscription_overrides: bool,
-    default_throttle_policy: Option<Value>,
+    default_throttle_policy: Option<ThrottlePolicy>,
     default_request_policy: Option<RequestPolicy>,
 }
 
@@ -57,6 +63,8 @@ pub struct Effective {
     pub schedule: Schedule,
     /// The content type of notifications, where it isn't SNS's.
     pub content_type: Option<String>,
+    /// How many messages a second it takes; none: any number.
+    pub max_receives_per_second: Option<u32>,
 }
 
 fn fault(reason: impl Into<String>) -> PolicyFault {
@@ -113,10 +121,10 @@ fn check_request(path: &str, request: &RequestPolicy) -> Result<(), PolicyFault>
     }
 }
 
-fn no_throttle(path: &str, throttle: Option<&Value>) -> Result<(), PolicyFault> {
-    match throttle {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(fault(format!("{path} is not supported yet"))),
+fn check_throttle(path: &str, throttle: Option<&ThrottlePolicy>) -> Result<(), PolicyFault> {
+    match throttle.and_then(|throttle| throttle.max_receives_per_second) {
+        Some(0) => Err(fault(format!("{path}.maxReceivesPerSecond is at least 1"))),
+        _ => Ok(()),
     }
 }
 
@@ -133,7 +141,7 @@ impl SubscriptionPolicy {
         if let Some(request) = &policy.request_policy {
             check_request("requestPolicy", request)?;
         }
-        no_throttle("throttlePolicy", policy.throttle_policy.as_ref())?;
+        check_throttle("throttlePolicy", policy.throttle_policy.as_ref())?;
         if policy.sickly_retry_policy.as_ref().is_some_and(|value| !value.is_null()) {
             return Err(fault("sicklyRetryPolicy is not supported"));
         }
@@ -157,7 +165,7 @@ impl TopicPolicy {
         if let Some(request) = &policy.http.default_request_policy {
             check_request("http.defaultRequestPolicy", request)?;
         }
-        no_throttle("http.defaultThrottlePolicy", policy.http.default_throttle_policy.as_ref())?;
+        check_throttle("http.defaultThrottlePolicy", policy.http.default_throttle_policy.as_ref())?;
         Ok(policy)
     }
 }
@@ -171,7 +179,10 @@ pub fn effective(topic: Option<&str>, subscription: Option<&str>) -> Effective {
         .and_then(|text| SubscriptionPolicy::parse(text).ok())
         .unwrap_or_default();
     let content_type = |request: Option<RequestPolicy>| request?.header_content_type;
+    let throttle = |throttle: Option<ThrottlePolicy>| throttle?.max_receives_per_second;
     Effective {
+        max_receives_per_second: throttle(subscription.throttle_policy)
+            .or_else(|| throttle(topic.default_throttle_policy)),
         schedule: subscription
             .healthy_retry_policy
             .or(topic.default_healthy_retry_policy)
@@ -190,6 +201,7 @@ pub fn effective_topic_json(topic: Option<&str>) -> String {
     json!({"http": {
         "defaultHealthyRetryPolicy": effective.schedule,
         "disableSubscriptionOverrides": overrides,
+        "defaultThrottlePolicy": throttle_json(&effective),
         "defaultRequestPolicy": {"headerContentType": content_type_or_default(&effective)},
     }})
     .to_string()
@@ -201,11 +213,17 @@ pub fn effective_subscription_json(topic: Option<&str>, subscription: Option<&st
     json!({
         "healthyRetryPolicy": effective.schedule,
         "sicklyRetryPolicy": null,
-        "throttlePolicy": null,
+        "throttlePolicy": throttle_json(&effective),
         "requestPolicy": {"headerContentType": content_type_or_default(&effective)},
         "guaranteed": false,
     })
     .to_string()
+}
+
+fn throttle_json(effective: &Effective) -> Value {
+    effective
+        .max_receives_per_second
+        .map_or(Value::Null, |limit| json!({"maxReceivesPerSecond": limit}))
 }
 
 fn content_type_or_default(effective: &Effective) -> &str {
@@ -230,6 +248,16 @@ mod tests {
     }
 
     #[test]
+    fn a_throttle_is_the_subscription_s_or_the_topic_s() {
+        let topic = r#"{"http":{"defaultThrottlePolicy":{"maxReceivesPerSecond":9}}}"#;
+        let own = r#"{"throttlePolicy":{"maxReceivesPerSecond":2}}"#;
+        assert_eq!(effective(None, None).max_receives_per_second, None);
+        assert_eq!(effective(Some(topic), None).max_receives_per_second, Some(9));
+        assert_eq!(effective(Some(topic), Some(own)).max_receives_per_second, Some(2));
+        assert!(effective_subscription_json(None, Some(own)).contains("PerSecond\":2"));
+    }
+
+    #[test]
     fn what_aws_echoes_is_taken_back() {
         let echoed = effective_subscription_json(None, Some(SUBSCRIPTION));
         assert!(SubscriptionPolicy::parse(&echoed).is_ok(), "{echoed}");
@@ -250,7 +278,8 @@ mod tests {
                 "3600",
             ),
             (r#"{"healthyRetryPolicy":{"backoffFunction":"sine"}}"#, "unknown variant"),
-            (r#"{"throttlePolicy":{"maxReceivesPerSecond":1}}"#, "not supported yet"),
+            (r#"{"throttlePolicy":{"maxReceivesPerSecond":0}}"#, "maxReceivesPerSecond"),
+            (r#"{"throttlePolicy":{"perSecond":1}}"#, "unknown field"),
             (r#"{"requestPolicy":{"headerContentType":"x\ny"}}"#, "headerContentType"),
         ] {
             let fault = SubscriptionPolicy::parse(document).unwrap_err().to_string();

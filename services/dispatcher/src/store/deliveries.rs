@@ -1,10 +1,14 @@
-//! Deliveries: one message on its way to one subscription, and the attempts at it.
+//! Deliveries: one message on its way to one subscription. How they are looked at is in
+//! [`inspect`].
+
+pub mod inspect;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use postern_model::AccountId;
 use sqlx::PgConnection;
+use sqlx::postgres::types::PgInterval;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -38,6 +42,8 @@ impl DeliveryState {
 pub struct Claimed {
     /// The delivery.
     pub id: Uuid,
+    /// When it was made: with the id this finds its row.
+    pub created_at: DateTime<Utc>,
     /// Proves the claim when the result is recorded.
     pub claim: Uuid,
     /// Whom the load falls on.
@@ -46,6 +52,12 @@ pub struct Claimed {
     pub token: Option<String>,
     /// How many attempts ended.
     pub attempts: i32,
+    /// How many of them were before it was last replayed.
+    pub replayed_after: i32,
+    /// Whether the subscription's throttle gave it this moment.
+    pub paced: bool,
+    /// Since when it was due.
+    pub due_at: DateTime<Utc>,
     /// The message.
     pub message_id: Uuid,
     /// What kind of message it is.
@@ -86,6 +98,14 @@ pub struct Claimed {
     pub delivery_policy: Option<String>,
     /// The subscription's state.
     pub subscription_state: String,
+    /// Where it goes when it is given up: a document.
+    pub redrive_policy: Option<String>,
+    /// What messages are signed with besides: `whsec_` and base64.
+    pub webhook_secret: Option<String>,
+    /// What they were signed with before.
+    pub webhook_secret_previous: Option<String>,
+    /// Until when that signs too.
+    pub webhook_secret_previous_until: Option<DateTime<Utc>>,
 }
 
 impl Claimed {
@@ -100,67 +120,13 @@ impl Claimed {
     }
 }
 
-/// A delivery as its topic's owner sees it.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub struct DeliveryRow {
-    /// The delivery.
-    pub id: Uuid,
-    /// Its place in lists.
-    pub seq: i64,
-    /// The message.
-    pub message_id: Uuid,
-    /// The topic's owner.
-    pub topic_owner_id: String,
-    /// The topic's region.
-    pub region: String,
-    /// The topic's name.
-    pub topic_name: String,
-    /// The subscription.
-    pub subscription_id: Uuid,
-    /// Where it goes.
-    pub endpoint: String,
-    /// What kind of message it is.
-    pub kind: String,
-    /// Where it is in its life.
-    pub state: String,
-    /// The event that caused it.
-    pub event_id: Option<Uuid>,
-    /// How many attempts ended.
-    pub attempts: i32,
-    /// The last attempt's status code.
-    pub last_status: i32,
-    /// The last attempt's fault.
-    pub last_error: String,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it is due.
-    pub next_attempt_at: DateTime<Utc>,
-    /// When it was taken or given up.
-    pub ended_at: Option<DateTime<Utc>>,
-}
-
-/// One try of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct AttemptRow {
-    /// Its number, from 1.
-    pub number: i32,
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    /// How long it took.
-    pub duration_ms: i64,
-    /// The status code; 0 when there was no answer.
-    pub status: i32,
-    /// What was wrong.
-    pub error: String,
-    /// The address that was dialled.
-    pub address: String,
-}
-
 /// The result of an attempt.
 #[derive(Clone, Debug)]
-pub struct Record<'a> {
+pub struct Record {
     /// The delivery.
     pub delivery: Uuid,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
     /// The claim.
     pub claim: Uuid,
     /// Where the delivery is now.
@@ -169,14 +135,38 @@ pub struct Record<'a> {
     pub at: DateTime<Utc>,
     /// When the attempt began.
     pub started_at: DateTime<Utc>,
-    /// How long it took.
+    /// How long it took, in milliseconds.
     pub duration_ms: i64,
     /// The status code; 0 when there was no answer.
     pub status: i32,
     /// What was wrong; empty when nothing was.
-    pub error: &'a str,
+    pub error: String,
     /// The address that was dialled; empty when none was.
-    pub address: &'a str,
+    pub address: String,
+    /// What was sent, in bytes.
+    pub request_bytes: i32,
+    /// What was read of the answer's body, in bytes.
+    pub response_bytes: i32,
+    /// The beginning of a refusal, where it may be shown.
+    pub response: String,
+}
+
+/// A claim, as far as it takes to give it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The delivery.
+    pub id: Uuid,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// The claim.
+    pub claim: Uuid,
+}
+
+impl Claimed {
+    /// The claim alone.
+    pub fn held(&self) -> Held {
+        Held { id: self.id, created_at: self.created_at, claim: self.claim }
+    }
 }
 
 /// Which deliveries to claim.
@@ -188,30 +178,32 @@ pub struct ClaimRequest<'a> {
     pub lease_until: DateTime<Utc>,
     /// How many at most.
     pub limit: i64,
-    /// How many may be under way to one target.
+    /// How many to a target of which nothing is known.
     pub per_target: i64,
-    /// The targets to which deliveries are under way.
+    /// The targets of which something is known.
     pub targets: &'a [String],
-    /// How many, side by side with the targets.
-    pub busy: &'a [i64],
+    /// How many to each of these, side by side.
+    pub places: &'a [i64],
+    /// Nothing that is pending was made before.
+    pub since: DateTime<Utc>,
 }
 
-/// Makes a delivery of the message to every confirmed subscription; says how many.
-pub async fn insert_for_confirmed(
+/// Makes a delivery of the message to one subscription.
+pub async fn insert_test(
     db: &mut PgConnection,
-    topic: Uuid,
+    delivery: Uuid,
     message: Uuid,
-    ordering_key: Option<&str>,
+    subscription: Uuid,
     now: DateTime<Utc>,
-) -> sqlx::Result<u64> {
-    let inserted = sqlx::query(include_str!("sql/deliveries/insert_for_confirmed.sql"))
+) -> sqlx::Result<()> {
+    sqlx::query(include_str!("sql/deliveries/insert_test.sql"))
+        .bind(delivery)
         .bind(message)
-        .bind(topic)
-        .bind(ordering_key)
+        .bind(subscription)
         .bind(now)
         .execute(db)
-        .await?;
-    Ok(inserted.rows_affected())
+        .await
+        .map(drop)
 }
 
 /// A delivery that carries a token.
@@ -227,7 +219,7 @@ pub struct NewConfirmation<'a> {
     pub target: &'a str,
     /// The token.
     pub token: &'a str,
-    /// When it is made, and due.
+    /// When it is made, and due: when its message was published.
     pub now: DateTime<Utc>,
 }
 
@@ -263,6 +255,38 @@ pub async fn drop_all(
     Ok(dropped.rows_affected())
 }
 
+/// Drops what is on its way to subscriptions that are gone.
+pub async fn drop_orphans(db: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let dropped =
+        sqlx::query(include_str!("sql/deliveries/drop_orphans.sql")).bind(now).execute(db).await?;
+    Ok(dropped.rows_affected())
+}
+
+/// Gives up what has waited for a target since before `before`; at most `limit`.
+pub async fn give_up(
+    db: &mut PgConnection,
+    target: &str,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+    limit: i64,
+    why: &str,
+) -> sqlx::Result<u64> {
+    let given_up: i64 = sqlx::query_scalar(include_str!("sql/deliveries/give_up.sql"))
+        .bind(target)
+        .bind(before)
+        .bind(now)
+        .bind(limit)
+        .bind(why)
+        .fetch_one(db)
+        .await?;
+    Ok(given_up.unsigned_abs())
+}
+
+/// When the oldest was made that is on its way.
+pub async fn oldest_pending(db: &mut PgConnection) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar(include_str!("sql/deliveries/oldest_pending.sql")).fetch_one(db).await
+}
+
 /// Claims due deliveries.
 pub async fn claim(
     db: &mut PgConnection,
@@ -273,102 +297,149 @@ pub async fn claim(
         .bind(request.limit)
         .bind(request.per_target)
         .bind(request.targets)
-        .bind(request.busy)
+        .bind(request.places)
         .bind(request.lease_until)
+        .bind(request.since)
         .fetch_all(db)
         .await
 }
 
-/// Records the result of an attempt; false when the claim has passed to somebody else.
-pub async fn record(db: &mut PgConnection, record: &Record<'_>) -> sqlx::Result<bool> {
-    let ended = (record.state != DeliveryState::Pending).then_some(record.at);
-    let recorded = sqlx::query(include_str!("sql/deliveries/record.sql"))
-        .bind(record.delivery)
-        .bind(record.claim)
-        .bind(record.state.as_str())
-        .bind(record.at)
-        .bind(record.started_at)
-        .bind(record.duration_ms)
-        .bind(record.status)
-        .bind(record.error)
-        .bind(record.address)
-        .bind(ended)
-        .execute(db)
-        .await?;
-    Ok(recorded.rows_affected() == 1)
+/// Records the results of attempts; answers the deliveries whose claims had not passed to others.
+pub async fn record(db: &mut PgConnection, records: &[Record]) -> sqlx::Result<Vec<Uuid>> {
+    let column = |of: fn(&Record) -> Uuid| records.iter().map(of).collect::<Vec<_>>();
+    let times = |of: fn(&Record) -> DateTime<Utc>| records.iter().map(of).collect::<Vec<_>>();
+    let numbers = |of: fn(&Record) -> i32| records.iter().map(of).collect::<Vec<_>>();
+    let texts = |of: fn(&Record) -> &str| records.iter().map(of).collect::<Vec<_>>();
+    let ended = |record: &Record| (record.state != DeliveryState::Pending).then_some(record.at);
+    sqlx::query_scalar(include_str!("sql/deliveries/record.sql"))
+        .bind(column(|record| record.delivery))
+        .bind(times(|record| record.created_at))
+        .bind(column(|record| record.claim))
+        .bind(texts(|record| record.state.as_str()))
+        .bind(times(|record| record.at))
+        .bind(times(|record| record.started_at))
+        .bind(records.iter().map(|record| record.duration_ms).collect::<Vec<_>>())
+        .bind(numbers(|record| record.status))
+        .bind(texts(|record| &record.error))
+        .bind(texts(|record| &record.address))
+        .bind(numbers(|record| record.request_bytes))
+        .bind(numbers(|record| record.response_bytes))
+        .bind(texts(|record| &record.response))
+        .bind(records.iter().map(ended).collect::<Vec<_>>())
+        .fetch_all(db)
+        .await
 }
 
 /// Gives claims back: the deliveries are due at once.
-pub async fn release(
-    db: &mut PgConnection,
-    claims: &[Uuid],
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
+pub async fn release(db: &mut PgConnection, held: &[Held]) -> sqlx::Result<()> {
+    let (ids, times, claims) = columns(held);
     sqlx::query(include_str!("sql/deliveries/release.sql"))
+        .bind(ids)
+        .bind(times)
         .bind(claims)
-        .bind(now)
         .execute(db)
         .await
         .map(drop)
+}
+
+/// Gives claims back that are due at moments of their own.
+pub async fn postpone(
+    db: &mut PgConnection,
+    held: &[Held],
+    at: &[DateTime<Utc>],
+) -> sqlx::Result<()> {
+    let (ids, times, claims) = columns(held);
+    sqlx::query(include_str!("sql/deliveries/postpone.sql"))
+        .bind(ids)
+        .bind(times)
+        .bind(claims)
+        .bind(at)
+        .execute(db)
+        .await
+        .map(drop)
+}
+
+fn columns(held: &[Held]) -> (Vec<Uuid>, Vec<DateTime<Utc>>, Vec<Uuid>) {
+    let ids = held.iter().map(|held| held.id).collect();
+    let times = held.iter().map(|held| held.created_at).collect();
+    (ids, times, held.iter().map(|held| held.claim).collect())
+}
+
+/// Takes `count` moments of a throttled subscription, `apart` from each other; answers the first.
+pub async fn reserve(
+    db: &mut PgConnection,
+    subscription: Uuid,
+    now: DateTime<Utc>,
+    apart: Duration,
+    count: i32,
+) -> sqlx::Result<DateTime<Utc>> {
+    let micros = i64::try_from(apart.as_micros()).unwrap_or(i64::MAX);
+    let apart = PgInterval { months: 0, days: 0, microseconds: micros };
+    sqlx::query_scalar(include_str!("sql/deliveries/reserve.sql"))
+        .bind(subscription)
+        .bind(now)
+        .bind(apart)
+        .bind(count)
+        .fetch_one(db)
+        .await
 }
 
 /// Ends a claimed delivery whose subscription ended in the meantime.
-pub async fn abandon(db: &mut PgConnection, claim: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
+pub async fn abandon(db: &mut PgConnection, held: Held, now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(include_str!("sql/deliveries/abandon.sql"))
-        .bind(claim)
+        .bind(held.id)
+        .bind(held.created_at)
+        .bind(held.claim)
         .bind(now)
         .execute(db)
         .await
         .map(drop)
 }
 
-/// A delivery of one of the account's topics.
-pub async fn find(
+/// What a batch of results says of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The subscription.
+    pub subscription: Uuid,
+    /// When one of its messages was last taken, if one was.
+    pub taken_at: Option<DateTime<Utc>>,
+    /// How many were given up since.
+    pub failures: i32,
+    /// When the first of those was.
+    pub failed_at: Option<DateTime<Utc>>,
+}
+
+/// When a subscription is disabled: after so many failures in a row, the first before that time.
+#[derive(Clone, Copy, Debug)]
+pub struct DisableAfter {
+    /// How many.
+    pub failures: i32,
+    /// Before when the first was.
+    pub since: DateTime<Utc>,
+}
+
+/// Writes down how subscriptions do; answers those that are disabled by it.
+pub async fn note_health(
     db: &mut PgConnection,
-    owner: AccountId,
-    region: &str,
-    id: Uuid,
-) -> sqlx::Result<Option<DeliveryRow>> {
-    sqlx::query_as(include_str!("sql/deliveries/find.sql"))
-        .bind(owner.to_string())
-        .bind(region)
-        .bind(id)
-        .fetch_optional(db)
-        .await
-}
-
-/// Which deliveries of a topic to list.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Filter<'a> {
-    /// Only those to this subscription.
-    pub subscription: Option<Uuid>,
-    /// Only those in this state.
-    pub state: Option<&'a str>,
-    /// Only those of this message.
-    pub message: Option<Uuid>,
-    /// Only those before this place.
-    pub before: Option<i64>,
-}
-
-/// A topic's deliveries, the newest first.
-pub async fn list(
-    db: &mut PgConnection,
-    topic: Uuid,
-    filter: Filter<'_>,
-    limit: i64,
-) -> sqlx::Result<Vec<DeliveryRow>> {
-    sqlx::query_as(include_str!("sql/deliveries/list.sql"))
-        .bind(topic)
-        .bind(filter.subscription)
-        .bind(filter.state)
-        .bind(filter.message)
-        .bind(filter.before)
-        .bind(limit)
-        .fetch_all(db)
-        .await
-}
-
-/// The attempts of a delivery, the oldest first.
-pub async fn attempts(db: &mut PgConnection, delivery: Uuid) -> sqlx::Result<Vec<AttemptRow>> {
-    sqlx::query_as(include_str!("sql/deliveries/attempts.sql")).bind(delivery).fetch_all(db).await
+    all: &[Health],
+    now: DateTime<Utc>,
+    after: DisableAfter,
+) -> sqlx::Result<Vec<Uuid>> {
+    let noted: Vec<(Uuid, Option<bool>)> =
+        sqlx::query_as(include_str!("sql/deliveries/health.sql"))
+            .bind(all.iter().map(|one| one.subscription).collect::<Vec<_>>())
+            .bind(all.iter().map(|one| one.taken_at.is_some()).collect::<Vec<_>>())
+            .bind(all.iter().map(|one| one.failures).collect::<Vec<_>>())
+            .bind(all.iter().map(|one| one.failed_at).collect::<Vec<_>>())
+            .bind(all.iter().map(|one| one.taken_at).collect::<Vec<_>>())
+            .bind(now)
+            .bind(after.failures)
+            .bind(after.since)
+            .fetch_all(db)
+            .await?;
+    Ok(noted
+        .into_iter()
+        .filter(|(_, disabled)| *disabled == Some(true))
+        .map(|(id, _)| id)
+        .collect())
 }

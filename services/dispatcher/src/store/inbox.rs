@@ -1,14 +1,23 @@
 //! The events that were taken from the bus.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Notes an event; false when it was noted before.
-pub async fn insert(db: &mut PgConnection, event: Uuid, now: DateTime<Utc>) -> sqlx::Result<bool> {
-    let inserted =
-        sqlx::query(include_str!("sql/inbox/insert.sql")).bind(event).bind(now).execute(db).await?;
-    Ok(inserted.rows_affected() == 1)
+/// Notes events; answers those that had not been noted before.
+pub async fn insert(
+    db: &mut PgConnection,
+    events: &[Uuid],
+    now: DateTime<Utc>,
+) -> sqlx::Result<HashSet<Uuid>> {
+    let new: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/inbox/insert.sql"))
+        .bind(events)
+        .bind(now)
+        .fetch_all(db)
+        .await?;
+    Ok(new.into_iter().collect())
 }
 
 /// Forgets events that were noted before `before`.

@@ -16,6 +16,9 @@ pub enum MessageKind {
     SubscriptionConfirmation,
     /// Tells an endpoint that somebody else ended its subscription.
     UnsubscribeConfirmation,
+    /// Several messages of the topic in one mail: its text is a JSON list of
+    /// [`DigestItem`](crate::store::digests::DigestItem)s. SNS has none of these.
+    Digest,
 }
 
 impl MessageKind {
@@ -25,14 +28,20 @@ impl MessageKind {
             Self::Notification => "Notification",
             Self::SubscriptionConfirmation => "SubscriptionConfirmation",
             Self::UnsubscribeConfirmation => "UnsubscribeConfirmation",
+            Self::Digest => "Digest",
         }
     }
 
     /// Reads what [`MessageKind::as_str`] says.
     pub fn from_text(text: &str) -> Option<Self> {
-        [Self::Notification, Self::SubscriptionConfirmation, Self::UnsubscribeConfirmation]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        [
+            Self::Notification,
+            Self::SubscriptionConfirmation,
+            Self::UnsubscribeConfirmation,
+            Self::Digest,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -53,6 +62,8 @@ pub struct NewMessage {
     pub subject: Option<String>,
     /// Its text.
     pub body: String,
+    /// What each protocol gets in place of the text, where the publisher said so.
+    pub variants: Option<BTreeMap<String, String>>,
     /// Its attributes: a JSON object, name to `{Type, Value}`.
     pub attributes: String,
     /// The principal that published it.
@@ -80,17 +91,35 @@ pub async fn insert(db: &mut PgConnection, message: &NewMessage) -> sqlx::Result
         .bind(&message.ordering_key)
         .bind(Json(&message.trace))
         .bind(message.published_at)
+        .bind(message.variants.as_ref().map(Json))
         .execute(db)
         .await
         .map(drop)
 }
 
-/// Forgets at most `limit` messages from before `before` of which nothing is on its way.
-pub async fn forget(db: &mut PgConnection, before: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
-    let forgotten = sqlx::query(include_str!("sql/messages/forget.sql"))
-        .bind(before)
-        .bind(limit)
+/// Adds messages of one kind that one principal published at one time.
+pub async fn insert_batch(
+    db: &mut PgConnection,
+    kind: MessageKind,
+    all: &[NewMessage],
+    published_by: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let texts = |of: fn(&NewMessage) -> Option<&str>| all.iter().map(of).collect::<Vec<_>>();
+    sqlx::query(include_str!("sql/messages/insert_batch.sql"))
+        .bind(all.iter().map(|one| one.id).collect::<Vec<_>>())
+        .bind(all.iter().map(|one| one.topic_id).collect::<Vec<_>>())
+        .bind(kind.as_str())
+        .bind(all.iter().map(|one| one.event_id).collect::<Vec<_>>())
+        .bind(texts(|one| one.notification_id.as_deref()))
+        .bind(texts(|one| one.subject.as_deref()))
+        .bind(texts(|one| Some(&one.body)))
+        .bind(texts(|one| Some(&one.attributes)))
+        .bind(texts(|one| one.ordering_key.as_deref()))
+        .bind(published_by)
+        .bind(all.iter().map(|one| Json(&one.trace)).collect::<Vec<_>>())
+        .bind(now)
         .execute(db)
-        .await?;
-    Ok(forgotten.rows_affected())
+        .await
+        .map(drop)
 }

@@ -20,31 +20,34 @@ pub struct OutcomeRow {
 }
 
 /// A new outcome.
-#[derive(Clone, Copy, Debug)]
-pub struct NewOutcome<'a> {
+#[derive(Clone, Debug)]
+pub struct NewOutcome {
     /// The event.
     pub event_id: Uuid,
     /// The notification.
-    pub notification_id: &'a str,
+    pub notification_id: String,
     /// The topic.
-    pub topic_arn: &'a str,
+    pub topic_arn: String,
     /// Whether the topic let it in.
     pub allowed: bool,
     /// Why not; empty when it did.
-    pub reason: &'a str,
-    /// When.
-    pub created_at: DateTime<Utc>,
+    pub reason: String,
 }
 
-/// Notes an outcome.
-pub async fn insert(db: &mut PgConnection, outcome: NewOutcome<'_>) -> sqlx::Result<()> {
+/// Notes outcomes.
+pub async fn insert(
+    db: &mut PgConnection,
+    all: &[NewOutcome],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let texts = |of: fn(&NewOutcome) -> &str| all.iter().map(of).collect::<Vec<_>>();
     sqlx::query(include_str!("sql/outcomes/insert.sql"))
-        .bind(outcome.event_id)
-        .bind(outcome.notification_id)
-        .bind(outcome.topic_arn)
-        .bind(outcome.allowed)
-        .bind(outcome.reason)
-        .bind(outcome.created_at)
+        .bind(all.iter().map(|one| one.event_id).collect::<Vec<_>>())
+        .bind(texts(|one| &one.notification_id))
+        .bind(texts(|one| &one.topic_arn))
+        .bind(all.iter().map(|one| one.allowed).collect::<Vec<_>>())
+        .bind(texts(|one| &one.reason))
+        .bind(now)
         .execute(db)
         .await
         .map(drop)
@@ -55,10 +58,10 @@ pub async fn unreported(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<O
     sqlx::query_as(include_str!("sql/outcomes/unreported.sql")).bind(limit).fetch_all(db).await
 }
 
-/// Notes that an outcome was reported.
-pub async fn reported(db: &mut PgConnection, id: i64, now: DateTime<Utc>) -> sqlx::Result<()> {
+/// Notes that outcomes were reported.
+pub async fn reported(db: &mut PgConnection, ids: &[i64], now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(include_str!("sql/outcomes/reported.sql"))
-        .bind(id)
+        .bind(ids)
         .bind(now)
         .execute(db)
         .await

@@ -27,6 +27,15 @@ pub struct TopicRow {
     pub delivery_policy: Option<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// The ARN of the topic that gets notices about this one.
+    pub notice_topic_arn: Option<String>,
+}
+
+impl TopicRow {
+    /// The topic's ARN.
+    pub fn arn(&self) -> String {
+        format!("arn:aws:sns:{}:{}:{}", self.region, self.owner_id, self.name)
+    }
 }
 
 /// How many subscriptions a topic has.
@@ -54,6 +63,7 @@ pub async fn insert(db: &mut PgConnection, topic: &TopicRow) -> sqlx::Result<boo
         .bind(topic.signature_version)
         .bind(&topic.delivery_policy)
         .bind(topic.created_at)
+        .bind(&topic.notice_topic_arn)
         .execute(db)
         .await?;
     Ok(inserted.rows_affected() == 1)
@@ -118,6 +128,7 @@ pub async fn update(db: &mut PgConnection, topic: &TopicRow) -> sqlx::Result<()>
         .bind(&topic.policy)
         .bind(topic.signature_version)
         .bind(&topic.delivery_policy)
+        .bind(&topic.notice_topic_arn)
         .execute(db)
         .await
         .map(drop)

@@ -73,7 +73,7 @@ async fn a_bad_policy_is_refused_with_its_place() {
     let topic = world.topic().await;
     for (policy, place) in [
         ("{\n \"Statement\": [}", "line 2, column 16"),
-        (r#"{"Statement": [{"NotAction": "*"}]}"#, "Statement[0].NotAction"),
+        (r#"{"Statement": [{"Principals": "*"}]}"#, "Statement[0].Principals"),
         (
             r#"{"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "*",
                 "Resource": "arn:aws:sns:us-east-1:111122223333:other"}]}"#,
@@ -148,7 +148,7 @@ async fn what_a_subscription_cannot_be_is_refused_with_the_field() {
             "endpoint",
         ),
         (
-            v1::SubscribeRequest { filter_policy: Some("{}".to_owned()), ..good.clone() },
+            v1::SubscribeRequest { filter_policy: Some("[]".to_owned()), ..good.clone() },
             "filter_policy",
         ),
         (

@@ -9,24 +9,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postern_dispatcher::app::sha256;
-use postern_dispatcher::caller::{Caller, Identities};
+use postern_dispatcher::caller::{Caller, Identities, Origin};
 use postern_dispatcher::config::DispatcherConfig;
-use postern_dispatcher::deliver::dial::SystemResolver;
+use postern_dispatcher::deliver::dial::{Resolver, SystemResolver};
 use postern_dispatcher::deliver::email::{MailConfig, MailTls};
 use postern_dispatcher::deliver::outbound::OutboundPolicy;
+use postern_dispatcher::deliver::sign::keys::Sealing;
 use postern_dispatcher::deliver::{SchedulerConfig, sign};
 use postern_dispatcher::error::Cause;
 use postern_dispatcher::outcomes::{Outcome, Outcomes};
-use postern_dispatcher::store::{Store, signing_key};
+use postern_dispatcher::store::{Store, days, signing_key};
 use postern_dispatcher::{Dispatcher, Surroundings};
 use postern_model::AccountId;
 use postern_model::endpoint::EndpointState;
 use postern_model::event::{Actor, CloudEvent, EndpointHappening, EventKind, Notified, Side};
 use postern_model::id::EndpointId;
+use postern_proto::v1::delivery_service_client::DeliveryServiceClient;
 use postern_proto::v1::topic_service_client::TopicServiceClient;
 use postern_proto::{FILE_DESCRIPTOR_SET, v1};
 use postern_runtime::admin::Admin;
-use postern_runtime::bus::{InProcessPublisher, Message, Publisher as _, Source, in_process};
+use postern_runtime::bus::{
+    DeadLetters, InProcessDeadLetters, InProcessPublisher, Message, Publisher as _, Source,
+    in_process,
+};
 use postern_runtime::clock::ManualClock;
 use postern_runtime::config::Secret;
 use postern_runtime::grpc::{self, Methods, RpcMetrics, ServeOptions};
@@ -42,12 +47,15 @@ pub const CONSUMER: &str = "444455556666";
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-const MIGRATION: &str =
-    include_str!("../../../../migrations/dispatcher/0001_topics_and_deliveries.sql");
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../../../migrations/dispatcher/0001_topics_and_deliveries.sql"),
+    include_str!("../../../../migrations/dispatcher/0002_subscription_attributes.sql"),
+    include_str!("../../../../migrations/dispatcher/0003_deliveries_by_day.sql"),
+];
 
 /// A database with the schema and a signing key, which is made once for all tests.
 pub async fn database() -> TestDatabase {
-    let key = format!("dispatcher {MIGRATION}");
+    let key = format!("dispatcher {}", MIGRATIONS.concat());
     TestDatabase::prepared(&key, |pool| async move {
         use sqlx::ConnectOptions as _;
         let url = pool.connect_options().to_url_lossy().to_string();
@@ -55,7 +63,10 @@ pub async fn database() -> TestDatabase {
         store.migrate().await?;
         let now = start();
         let row = tokio::task::spawn_blocking(move || sign::generate(now)).await??;
-        signing_key::insert(&mut *store.connection().await?, &row, now).await?;
+        let mut db = store.connection().await?;
+        days::make(&mut db, now).await?;
+        signing_key::insert(&mut db, &row).await?;
+        drop(db);
         store.close().await;
         Ok(())
     })
@@ -77,7 +88,8 @@ impl Identities for Keys {
             if hash == sha256(&format!("key-{text}")) {
                 let account: AccountId = text.parse().unwrap();
                 let principal = account.root_arn().into();
-                return Ok(Some(Caller::Account { account, principal }));
+                let origin = Origin::default();
+                return Ok(Some(Caller::Account { account, principal, origin }));
             }
         }
         Ok((hash == sha256("key-operator")).then_some(Caller::Operator))
@@ -85,11 +97,16 @@ impl Identities for Keys {
 }
 
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<Vec<Outcome>>>);
+pub struct Heard(Arc<Mutex<Vec<Outcome>>>, Arc<Mutex<Vec<String>>>);
 
 impl Heard {
     pub fn all(&self) -> Vec<Outcome> {
         self.0.lock().unwrap().clone()
+    }
+
+    /// The topics whose policies changed.
+    pub fn policies(&self) -> Vec<String> {
+        self.1.lock().unwrap().clone()
     }
 }
 
@@ -99,12 +116,19 @@ impl Outcomes for Heard {
         self.0.lock().unwrap().push(outcome.clone());
         Ok(())
     }
+
+    async fn policy_changed(&self, topic_arn: &str) -> Result<(), Cause> {
+        self.1.lock().unwrap().push(topic_arn.to_owned());
+        Ok(())
+    }
 }
 
 /// How to set the dispatcher up; everything has a default.
 pub struct Setup {
     pub allow: Vec<&'static str>,
     pub mail: Option<SocketAddr>,
+    /// How the HTTP port is seen from outside, if not as it is.
+    pub public: Option<&'static str>,
     pub mail_tls: MailTls,
     pub mail_account: Option<(&'static str, &'static str)>,
     /// The authorities that webhooks and the mail server are believed by, besides the machine's.
@@ -115,6 +139,13 @@ pub struct Setup {
     /// A database of another server than the run's.
     pub url: Option<String>,
     pub clock: ManualClock,
+    /// Hosts that may be dialled where they lead to a private network.
+    pub names: Vec<&'static str>,
+    pub resolver: Arc<dyn Resolver>,
+    pub sealing: Sealing,
+    /// For one attempt.
+    pub timeout: Duration,
+    pub dead_letters: Option<Arc<dyn DeadLetters>>,
 }
 
 impl Default for Setup {
@@ -122,6 +153,7 @@ impl Default for Setup {
         Self {
             allow: vec!["127.0.0.0/8"],
             mail: None,
+            public: None,
             mail_tls: MailTls::None,
             mail_account: None,
             ca_file: None,
@@ -130,6 +162,11 @@ impl Default for Setup {
             database: None,
             url: None,
             clock: ManualClock::new(start()),
+            names: Vec::new(),
+            resolver: Arc::new(SystemResolver),
+            sealing: Sealing::default(),
+            timeout: Duration::from_secs(15),
+            dead_letters: None,
         }
     }
 }
@@ -138,9 +175,11 @@ pub struct World {
     pub clock: ManualClock,
     pub heard: Heard,
     pub bus: InProcessPublisher,
+    pub letters: InProcessDeadLetters,
     pub http: SocketAddr,
-    database: Option<Arc<TestDatabase>>,
+    pub database: Option<Arc<TestDatabase>>,
     client: TopicServiceClient<Channel>,
+    deliveries: DeliveryServiceClient<Channel>,
     parts: Parts,
     stop: Stop,
 }
@@ -151,8 +190,24 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
-        let Setup { allow, mail, mail_tls, mail_account, ca_file, .. } = setup;
-        let Setup { per_target, source, database: given, url, clock, .. } = setup;
+        let Setup {
+            allow,
+            mail,
+            mail_tls,
+            mail_account,
+            ca_file,
+            public,
+            per_target,
+            source,
+            database: given,
+            url,
+            clock,
+            names,
+            resolver,
+            sealing,
+            timeout,
+            dead_letters,
+        } = setup;
         postern_runtime::tls::install_provider();
         let database = match (given, &url) {
             (Some(database), _) => Some(database),
@@ -166,13 +221,17 @@ impl World {
             database_url: Secret::new(url),
             database_connections: 8,
             region: "us-east-1".parse().unwrap(),
-            public_url: format!("http://{http_address}"),
+            public_url: match public {
+                Some(url) => url.to_owned(),
+                None => format!("http://{http_address}"),
+            },
             outbound: OutboundPolicy {
                 allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
                 ports: Vec::new(),
+                names: names.iter().map(|name| name.parse().unwrap()).collect(),
             },
             outbound_ca_file: ca_file.clone(),
-            webhook_timeout: Duration::from_secs(15),
+            webhook_timeout: timeout,
             mail: mail.map(|address| MailConfig {
                 host: address.ip().to_string(),
                 port: address.port(),
@@ -188,15 +247,17 @@ impl World {
                 ..SchedulerConfig::default()
             },
             retention: Duration::from_secs(14 * 24 * 3600),
+            sealing,
         };
         let (bus, in_process) = in_process(1000);
-        let heard = Heard::default();
+        let (heard, letters) = (Heard::default(), InProcessDeadLetters::default());
         let admin = Admin::new("test");
         let around = Surroundings {
             identities: Arc::new(Keys),
             outcomes: Arc::new(heard.clone()),
             source: source.unwrap_or(Box::new(in_process)),
-            resolver: Arc::new(SystemResolver),
+            dead_letters: dead_letters.unwrap_or_else(|| Arc::new(letters.clone())),
+            resolver,
             clock: Arc::new(clock.clone()),
             admin: admin.clone(),
         };
@@ -206,18 +267,30 @@ impl World {
         let address = listener.local_addr().unwrap();
         let methods = Methods::from_descriptor_set(FILE_DESCRIPTOR_SET).unwrap();
         let options = ServeOptions::new(admin.register(RpcMetrics::register), methods);
-        let routes = Routes::new(dispatcher.topic_service());
+        let routes =
+            Routes::new(dispatcher.topic_service()).add_service(dispatcher.delivery_service());
         let mut parts = Parts::new();
         let serving = grpc::serve(listener, routes, options, stop.clone());
         parts.spawn(part("api", async move { Ok(serving.await?) }));
         dispatcher.spawn(http, &mut parts, &stop);
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        let deliveries = DeliveryServiceClient::new(channel.clone());
         let client = TopicServiceClient::new(channel);
-        Self { clock, heard, bus, http: http_address, database, client, parts, stop }
+        let http = http_address;
+        Self { clock, heard, bus, letters, http, database, client, deliveries, parts, stop }
     }
 
     pub fn client(&self) -> TopicServiceClient<Channel> {
         self.client.clone()
+    }
+
+    pub fn inspector(&self) -> DeliveryServiceClient<Channel> {
+        self.deliveries.clone()
+    }
+
+    /// The database, to look at the tables themselves.
+    pub async fn store(&self) -> Store {
+        Store::new(&self.database.as_ref().unwrap().url(), 2).unwrap()
     }
 
     /// Cuts everything at once, as a crash does: nothing is given back or finished.
@@ -270,7 +343,12 @@ impl World {
     pub async fn deliveries(&self, topic: &str) -> Vec<v1::Delivery> {
         let request =
             v1::ListDeliveriesRequest { topic_arn: topic.to_owned(), ..Default::default() };
-        self.client().list_deliveries(by(PROVIDER, request)).await.unwrap().into_inner().deliveries
+        self.inspector()
+            .list_deliveries(by(PROVIDER, request))
+            .await
+            .unwrap()
+            .into_inner()
+            .deliveries
     }
 
     /// Waits until the newest delivery of the topic is as wanted, and returns it with its attempts.
@@ -285,7 +363,7 @@ impl World {
             if let Some(delivery) = newest.as_ref().filter(|delivery| wanted(delivery)) {
                 let delivery_id = delivery.delivery_id.clone();
                 let request = by(PROVIDER, v1::GetDeliveryRequest { delivery_id });
-                let answer = self.client().get_delivery(request).await.unwrap();
+                let answer = self.inspector().get_delivery(request).await.unwrap();
                 return answer.into_inner().delivery.unwrap();
             }
             assert!(tokio::time::Instant::now() < deadline, "the newest delivery is {newest:?}");
@@ -326,10 +404,17 @@ impl World {
 
     /// Asks the dispatcher's HTTP port: the status and the body.
     pub async fn get(&self, url: &str) -> (u16, String) {
+        self.ask("GET", url, "").await
+    }
+
+    /// The same, with another method, and headers that each end with a line break.
+    pub async fn ask(&self, method: &str, url: &str, headers: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let path = url.strip_prefix(&format!("http://{}", self.http)).unwrap_or(url);
+        let path =
+            url.splitn(4, '/').nth(3).map_or_else(|| url.to_owned(), |path| format!("/{path}"));
         let mut stream = tokio::net::TcpStream::connect(self.http).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();

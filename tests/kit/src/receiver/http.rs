@@ -110,6 +110,19 @@ async fn answer(stream: &mut BufReader<impl OverTcp>, behaviour: Behaviour) -> R
                 tokio::time::sleep(every).await;
             }
         }
+        Behaviour::Answer { status, headers, body } => {
+            let headers: String =
+                headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            stream.write_all(plain(status, &headers, body.len()).as_bytes()).await?;
+            stream.write_all(body.as_bytes()).await?;
+        }
+        Behaviour::TrickleHead(every) => {
+            for byte in b"HTTP/1.1 200 -\r\nx-long: ".iter().chain(std::iter::repeat(&b'x')) {
+                stream.write_all(&[*byte]).await?;
+                stream.flush().await?;
+                tokio::time::sleep(every).await;
+            }
+        }
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Reset => {
             // Closing a socket that lingers for no time sends RST.

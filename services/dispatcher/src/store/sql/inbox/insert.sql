@@ -1,1 +1,4 @@
-INSERT INTO inbox (event_id, received_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING
+INSERT INTO inbox (event_id, received_at)
+SELECT event_id, $2 FROM unnest($1::uuid[]) AS event_id
+    ON CONFLICT (event_id) DO NOTHING
+RETURNING event_id

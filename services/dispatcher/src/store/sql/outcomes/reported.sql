@@ -1,1 +1,1 @@
-UPDATE outcome SET reported_at = $2 WHERE id = $1
+UPDATE outcome SET reported_at = $2 WHERE id = ANY ($1)

@@ -1,39 +1,42 @@
 //! A strict JSON reader that remembers where everything stood, for errors that point at it. A key
 //! that comes twice is refused: two readers could understand such a document differently.
 
-/// Deeper documents are refused; a policy needs seven levels.
+use std::collections::HashSet;
+
+/// Deeper documents are refused; the policy of a topic needs seven levels.
 const MAX_DEPTH: usize = 16;
 
 /// A value and the byte at which it begins.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) at: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) at: usize,
+    pub(crate) value: Value,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
-    Bool,
-    Number,
+    Bool(bool),
+    /// As it is written.
+    Number(String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
 }
 
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) at: usize,
-    pub(super) text: String,
+pub(crate) struct Key {
+    pub(crate) at: usize,
+    pub(crate) text: String,
 }
 
 impl Value {
     /// The word for people.
-    pub(super) fn noun(&self) -> &'static str {
+    pub(crate) fn noun(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Bool => "a boolean",
-            Self::Number => "a number",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
             Self::Text(_) => "a string",
             Self::List(_) => "a list",
             Self::Map(_) => "an object",
@@ -43,12 +46,32 @@ impl Value {
 
 /// What is wrong, and at which byte.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) at: usize,
-    pub(super) reason: String,
+pub(crate) struct Fault {
+    pub(crate) at: usize,
+    pub(crate) reason: String,
 }
 
-pub(super) fn read(document: &str) -> Result<Node, Fault> {
+/// The line and the column of a byte, both from 1; columns count bytes.
+pub(crate) fn position(document: &str, at: usize) -> (usize, usize) {
+    let before = &document.as_bytes()[..at.min(document.len())];
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
+    (line, column)
+}
+
+/// The path of `key` in the element `parent`.
+pub(crate) fn join(parent: &str, key: &str) -> String {
+    // Keys are the caller's text: a long one would make the message useless.
+    let key = shown(key);
+    if parent.is_empty() { key } else { format!("{parent}.{key}") }
+}
+
+/// The beginning of a text that a caller sent, for messages.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(128).collect()
+}
+
+pub(crate) fn read(document: &str) -> Result<Node, Fault> {
     let mut reader = Reader { bytes: document.as_bytes(), at: 0 };
     reader.space();
     let node = reader.node(0)?;
@@ -97,8 +120,8 @@ impl Reader<'_> {
             Some(b'{') => self.map(depth)?,
             Some(b'[') => self.list(depth)?,
             Some(b'"') => Value::Text(self.text()?),
-            Some(b't') => self.word("true", Value::Bool)?,
-            Some(b'f') => self.word("false", Value::Bool)?,
+            Some(b't') => self.word("true", Value::Bool(true))?,
+            Some(b'f') => self.word("false", Value::Bool(false))?,
             Some(b'n') => self.word("null", Value::Null)?,
             Some(b'-' | b'0'..=b'9') => self.number()?,
             Some(_) => return Err(self.fault("expected a value")),
@@ -120,12 +143,11 @@ impl Reader<'_> {
         while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
             self.at += 1;
         }
-        // Policies have no use for numbers: it is enough to know that there is one.
-        let text = String::from_utf8_lossy(&self.bytes[from..self.at]);
+        let text = String::from_utf8_lossy(&self.bytes[from..self.at]).into_owned();
         if serde_json::from_str::<serde_json::Number>(&text).is_err() {
             return Err(Fault { at: from, reason: "this is no number".to_owned() });
         }
-        Ok(Value::Number)
+        Ok(Value::Number(text))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Fault> {
@@ -154,6 +176,7 @@ impl Reader<'_> {
     fn map(&mut self, depth: usize) -> Result<Value, Fault> {
         self.expect(b'{')?;
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut seen = HashSet::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -166,7 +189,7 @@ impl Reader<'_> {
                 return Err(self.fault("expected a key in double quotes"));
             }
             let text = self.text()?;
-            if entries.iter().any(|(key, _)| key.text == text) {
+            if !seen.insert(text.clone()) {
                 return Err(Fault { at, reason: format!("the key {text:?} comes twice") });
             }
             self.space();

@@ -1,0 +1,1 @@
+SELECT make_days($1, $2)

@@ -1,0 +1,1 @@
+SELECT max(seq) FROM attempt WHERE topic_id = $1

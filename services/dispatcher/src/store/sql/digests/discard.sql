@@ -1,0 +1,1 @@
+DELETE FROM digest_item WHERE subscription_id = $1

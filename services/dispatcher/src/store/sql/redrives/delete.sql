@@ -1,0 +1,1 @@
+DELETE FROM redrive WHERE id = ANY ($1)

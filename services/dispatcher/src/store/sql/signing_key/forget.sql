@@ -1,0 +1,1 @@
+DELETE FROM signing_key WHERE retired_at < $1

@@ -1,0 +1,3 @@
+SELECT webhook_secret, webhook_secret_previous_until
+  FROM subscription
+ WHERE id = $1

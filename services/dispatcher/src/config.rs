@@ -313,7 +313,7 @@ mod tests {
         let config = ProcessConfig::load(&vars).unwrap();
         assert_eq!(config.listen.port(), 50061);
         assert_eq!(config.dispatcher.webhook_timeout, Duration::from_secs(15));
-        assert_eq!(config.dispatcher.scheduler.lease, Duration::from_secs(20));
+        assert_eq!(config.dispatcher.scheduler.lease, Duration::from_secs(23));
         assert!(config.dispatcher.mail.is_none() && config.dispatcher.outbound.allow.is_empty());
     }
 }

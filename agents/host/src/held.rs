@@ -96,7 +96,8 @@ mod tests {
 
     use super::*;
 
-    fn attachment(number: u8, dns_support: bool) -> Object {
+    fn attachment(number: impl Into<u32>, dns_support: bool) -> Object {
+        let number = number.into();
         Object::Attachment(Attachment {
             id: format!("hatt-{number:017x}").parse().unwrap(),
             vpc: format!("vpc-{number:017x}").parse().unwrap(),
@@ -141,11 +142,7 @@ mod tests {
         for size in [100_u32, 10_000] {
             let dir = tempfile::tempdir().unwrap();
             let (mut held, _) = Held::open(dir.path()).unwrap();
-            let objects = (0..size).map(|number| {
-                let Object::Attachment(mut one) = attachment(0, true) else { unreachable!() };
-                one.id = format!("hatt-{number:017x}").parse().unwrap();
-                Object::Attachment(one)
-            });
+            let objects = (0..size).map(|number| attachment(number, true));
             let mut state = HostState::new(1, objects);
             held.replace(&state).unwrap();
             let (before, changes) = (held.written(), 50);
@@ -161,7 +158,7 @@ mod tests {
             let mut appended = 0;
             while appended < 3 * whole.max(64 * 1024) {
                 let change = Change {
-                    upserts: (0..200).map(|number| attachment(number, true)).collect(),
+                    upserts: (0..200_u32).map(|number| attachment(number, true)).collect(),
                     ..upsert(&state, 0, true)
                 };
                 appended += serde_json::to_vec(&change).unwrap().len() as u64;

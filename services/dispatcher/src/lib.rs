@@ -25,6 +25,7 @@ pub mod outcomes;
 pub mod plan;
 pub mod process;
 pub mod remote;
+mod repeat;
 pub mod store;
 pub mod sweep;
 

@@ -4,19 +4,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use postern_model::id::NotificationId;
-use postern_runtime::backoff::Backoff;
 use postern_runtime::clock::Clock;
 use postern_runtime::shutdown::Stop;
 use tokio::sync::Notify;
-use tokio::time::sleep;
-use tracing::warn;
 use uuid::Uuid;
 
 use crate::error::{Cause, Error};
+use crate::repeat::{self, More};
 use crate::store::{Store, outcomes, policy_changes};
 
 /// What a topic said to a notification.
@@ -46,9 +43,7 @@ pub trait Outcomes: Send + Sync {
     async fn policy_changed(&self, topic_arn: &str) -> Result<(), Cause>;
 }
 
-const AWAY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// How often to look when nobody pokes.
-const POLL: Duration = Duration::from_secs(5);
+/// Outcomes, and policy changes, of one pass.
 const BATCH: i64 = 1000;
 
 /// Reports outcomes until asked to stop.
@@ -59,41 +54,17 @@ pub(crate) async fn run(
     decided: Arc<Notify>,
     stop: Stop,
 ) -> anyhow::Result<()> {
-    let mut away = AWAY.delays(crate::randomness());
-    while !stop.is_stopping() {
-        let poked = decided.notified();
-        let wait = match pass(&store, clock.as_ref(), to.as_ref()).await {
-            Ok(reported) => {
-                away.reset();
-                if reported == BATCH as usize {
-                    continue;
-                }
-                POLL
-            }
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                warn!(error = format!("{error:#}"), "cannot report outcomes, trying again");
-                // A poke says that there is more to report, not that the control plane is back.
-                tokio::select! {
-                    () = sleep(away.next().unwrap_or(AWAY.max)) => {}
-                    () = stop.stopped() => {}
-                }
-                continue;
-            }
-        };
-        tokio::select! {
-            () = poked => {}
-            () = sleep(wait) => {}
-            () = stop.stopped() => {}
-        }
-    }
+    repeat::until_stopped("report outcomes", decided, stop, || {
+        let (store, clock, to) = (store.clone(), Arc::clone(&clock), Arc::clone(&to));
+        async move { Ok(More::after(pass(&store, clock.as_ref(), to.as_ref()).await?, BATCH)) }
+    })
+    .await;
     Ok(())
 }
 
-/// Reports what waits, in order. What counts is whether a topic says no
-/// again and again: of a notification's outcomes that follow each other and are all good, the last
-/// tells everything.
-/// Says how many there were of the kind that there were more of.
+/// Reports what waits, in order. What counts is whether a topic says no again and again: of a
+/// notification's outcomes that follow each other and are all good, the last tells everything.
+/// Returns how many there were of the kind that there were more of.
 async fn pass(store: &Store, clock: &dyn Clock, to: &dyn Outcomes) -> Result<usize, Error> {
     let mut db = store.connection().await?;
     let waiting = outcomes::unreported(&mut db, BATCH).await?;

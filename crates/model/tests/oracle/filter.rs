@@ -127,7 +127,9 @@ fn fits(wanted: &Value, held: &Value) -> bool {
 fn is_in(network: &str, address: &str) -> bool {
     let Ok(IpAddr::V4(address)) = address.parse::<IpAddr>() else { return false };
     let (base, length) = network.split_once('/').unwrap();
-    let Ok(IpAddr::V4(base)) = base.parse::<IpAddr>() else { unreachable!() };
+    let Ok(IpAddr::V4(base)) = base.parse::<IpAddr>() else {
+        unreachable!("the generator gives IPv4 prefixes alone")
+    };
     let shift = 32 - length.parse::<u32>().unwrap();
     u64::from(u32::from(address)) >> shift == u64::from(u32::from(base)) >> shift
 }

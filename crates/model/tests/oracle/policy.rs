@@ -60,14 +60,14 @@ fn applies(statement: &Value, asked: &Asked, has_variables: bool) -> bool {
     let who = match (statement.get("Principal"), statement.get("NotPrincipal")) {
         (Some(listed), _) => is_listed(listed, &asked.who),
         (_, Some(listed)) => !is_exempt(listed, &asked.who),
-        _ => unreachable!(),
+        _ => unreachable!("the generator gives each statement one of the two"),
     };
     let action =
         |pattern: &String| like(&literal(&pattern.to_lowercase()), &asked.action.to_lowercase());
     let what = match (statement.get("Action"), statement.get("NotAction")) {
         (Some(listed), _) => texts(listed).iter().any(action),
         (_, Some(listed)) => !texts(listed).iter().any(action),
-        _ => unreachable!(),
+        _ => unreachable!("the generator gives each statement one of the two"),
     };
     let resource = |pattern: &String| match filled(pattern, asked, has_variables) {
         Some(pattern) => like(&pattern, &asked.resource),
@@ -76,7 +76,7 @@ fn applies(statement: &Value, asked: &Asked, has_variables: bool) -> bool {
     let which = match (statement.get("Resource"), statement.get("NotResource")) {
         (Some(listed), _) => texts(listed).iter().any(resource),
         (_, Some(listed)) => !texts(listed).iter().any(resource),
-        _ => unreachable!(),
+        _ => unreachable!("the generator gives each statement one of the two"),
     };
     // "All operator blocks AND all keys AND."
     let mut conditions = true;

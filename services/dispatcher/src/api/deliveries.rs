@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, stream};
-use postern_model::{Code, InvalidField, Refusal, field};
+use postern_model::field::parse;
+use postern_model::{Code, InvalidField, Refusal};
 use postern_proto::page::Page;
 use postern_proto::v1::delivery_service_server::DeliveryService;
 use postern_proto::{time, v1};
@@ -41,14 +42,6 @@ impl DeliveryApi {
 
 fn refused(refusal: impl Into<Refusal>) -> Status {
     status_of(Error::Refused(refusal.into()))
-}
-
-fn parse<T>(name: &str, text: &str) -> Result<T, InvalidField>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
-    field::parse(name, text)
 }
 
 /// Reads a field that may be empty.

@@ -9,22 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::SecondsFormat;
-use postern_runtime::backoff::Backoff;
 use postern_runtime::bus::{DeadLetters, Letter};
 use postern_runtime::shutdown::Stop;
 use serde_json::Value;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::error::Error;
+use crate::repeat::{self, More};
 use crate::store::Store;
 use crate::store::redrives::{self, RedriveRow};
 
-/// How often to look when nobody pokes.
-const POLL: Duration = Duration::from_secs(5);
-/// While database or broker are away.
-const AWAY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// Letters of one transaction, which is open while the broker confirms them.
 const BATCH: i64 = 100;
 /// For the broker to confirm them: within the statement's time.
@@ -76,34 +72,11 @@ pub(crate) async fn run(
     poke: Arc<Notify>,
     stop: Stop,
 ) -> anyhow::Result<()> {
-    let mut away = AWAY.delays(crate::randomness());
-    while !stop.is_stopping() {
-        let poked = poke.notified();
-        let wait = match pass(&store, to.as_ref()).await {
-            Ok(sent) => {
-                away.reset();
-                if sent == BATCH as usize {
-                    continue;
-                }
-                POLL
-            }
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                warn!(error = format!("{error:#}"), "cannot redrive messages, trying again");
-                // A poke says that there is more, not that the broker is back.
-                tokio::select! {
-                    () = sleep(away.next().unwrap_or(AWAY.max)) => {}
-                    () = stop.stopped() => {}
-                }
-                continue;
-            }
-        };
-        tokio::select! {
-            () = poked => {}
-            () = sleep(wait) => {}
-            () = stop.stopped() => {}
-        }
-    }
+    repeat::until_stopped("redrive messages", poke, stop, || {
+        let (store, to) = (store.clone(), Arc::clone(&to));
+        async move { Ok(More::after(pass(&store, to.as_ref()).await?, BATCH)) }
+    })
+    .await;
     Ok(())
 }
 
